@@ -1,0 +1,52 @@
+"""What stands on a page: the data that a form draws, already worded and formatted."""
+
+from __future__ import annotations
+
+from typing import NewType, TypedDict
+
+FormId = NewType("FormId", str)
+"""`<form>/<version>`, the folder under templates/: `a4/43-2022`."""
+
+
+class DoseRow(TypedDict):
+    """One row of the dose table; `attested` marks the dose that the QR states. Empty strings where not known here."""
+
+    label: str  # "Mũi 2 / Dose 2", "Nhắc lại 1 / Booster 1"
+    date: str  # DD/MM/YYYY
+    product: str  # "Comirnaty"
+    manufacturer: str
+    lot: str
+    site: str
+    attested: bool
+
+
+class PageData(TypedDict):
+    """The variables of every certificate form. All text is NFC; nothing here is HTML.
+
+    `qr` is the HC1 text. `rows` are in the order of the form (3 basic, 1 additional, 3 boosters in 43/2022); rows
+    that are not used come as `None` and are struck by the form.
+    """
+
+    qr: str
+    full_name: str
+    name_line: str  # ICAO style: NGUYEN<<THI<MINH<KHAI
+    date_of_birth: str  # DD/MM/YYYY
+    sex: str  # "Nữ / Female"
+    nationality: str  # "Việt Nam / Viet Nam"
+    id_label: str  # "CCCD", "CMND", "Hộ chiếu / Passport", "" where there is none
+    id_masked: str  # "••••••••2345"
+    disease: str  # "COVID-19"
+    doses_received: str  # "2/2"
+    injected_on: str  # DD/MM/YYYY, of the attested dose
+    dose_number: str  # "2"
+    vaccine: str  # "Vắc xin mRNA SARS-CoV-2 / SARS-CoV-2 mRNA vaccine"
+    product: str
+    manufacturer: str
+    uvci: str  # URN:UVCI:01:VN:…#X, ungrouped
+    uvci_groups: list[str]  # the same in groups for reading; joined they give `uvci`
+    authority: str
+    site_name: str
+    issued_on: str  # DD/MM/YYYY
+    expires_on: str  # DD/MM/YYYY
+    copy_number: int
+    rows: list[DoseRow | None]

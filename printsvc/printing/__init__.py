@@ -1,0 +1,1 @@
+"""The print job: its states, and which printer takes it. Pure."""

@@ -1,0 +1,1 @@
+"""From data to a page: templates, fonts, QR, the worker pool."""

@@ -1,0 +1,1 @@
+"""Counting doses, certificates and papers. Pure."""

@@ -1,0 +1,1 @@
+"""Tables and statements; SQLite and PostgreSQL from one code."""
