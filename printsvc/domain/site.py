@@ -10,7 +10,7 @@ SiteId = NewType("SiteId", str)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """`authority` is the name that stands on the paper as the issuing unit; `province` is its two- or three-digit code."""
+    """`authority` stands on the paper as the issuing unit; `province` is a code of the 2021 list, or empty."""
 
     site_id: SiteId
     name: str

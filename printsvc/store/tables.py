@@ -1,0 +1,255 @@
+"""The tables. Every column is named in the migrations too; a test compares the two.
+
+Times are integers, microseconds since 1970 UTC: the same order and the same bytes in SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.types import JSON
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime, kept as microseconds since 1970 UTC; a naive one is refused."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time cannot be stored")
+        return (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + int(value) * _MICROSECOND
+
+
+NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=NAMING)
+
+# SQLite gives a row its number only where the key is INTEGER; PostgreSQL needs BIGINT for years of doses.
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("site_id", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("authority", Text, nullable=False),
+    Column("province", String(3), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+doses = Table(
+    "doses",
+    metadata,
+    Column("dose_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("source", String(64), nullable=False),
+    Column("dose_id", String(128), nullable=False),
+    Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
+    # SHA-256 over nationality, type and number: finds a person's other doses without an index over their numbers.
+    Column("person_key", String(64), nullable=True),
+    Column("event", JSON, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("reasons", JSON, nullable=False),
+    Column("mark", String(32), nullable=False),
+    Column("injected_at", UtcTime, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    Column("decided_at", UtcTime, nullable=False),
+    UniqueConstraint("source", "dose_id"),
+)
+Index("ix_doses_person_key", doses.c.person_key)
+Index(
+    "ix_doses_held",
+    doses.c.site_id,
+    doses.c.received_at,
+    sqlite_where=doses.c.outcome == "held",
+    postgresql_where=doses.c.outcome == "held",
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("uvci", String(80), primary_key=True),
+    Column("dose_pk", _Serial, ForeignKey("doses.dose_pk"), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("hcert", Text, nullable=False),
+    Column("kid", String(16), nullable=False),
+    Column("issued_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime, nullable=True),
+    Column("revocation_reason", Text, nullable=False),
+    UniqueConstraint("dose_pk", "version"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("media_type", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+print_jobs = Table(
+    "print_jobs",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    Column("copy_number", Integer, nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("asked_by", String(64), nullable=False),
+    Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
+    Column("form", String(64), nullable=False),
+    Column("media", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("state_reason", String(64), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    # Who holds it: a job that was once leased goes to the same journal again, which knows what became of it.
+    Column("holder_agent", String(32), nullable=True),
+    Column("holder_journal", String(64), nullable=True),
+    Column("fencing_token", Integer, nullable=False),
+    Column("deadline", UtcTime, nullable=True),
+    Column("document_sha256", String(64), nullable=True),
+    Column("queue", String(128), nullable=False),
+    Column("attempt_id", String(96), nullable=False),
+    Column("witness", String(16), nullable=False),
+    UniqueConstraint("uvci", "copy_number"),
+)
+Index(
+    "ix_print_jobs_waiting",
+    print_jobs.c.site_id,
+    print_jobs.c.priority.desc(),
+    print_jobs.c.created_at,
+    sqlite_where=print_jobs.c.state == "waiting",
+    postgresql_where=print_jobs.c.state == "waiting",
+)
+Index(
+    "ix_print_jobs_leased",
+    print_jobs.c.site_id,
+    print_jobs.c.deadline,
+    sqlite_where=print_jobs.c.state == "leased",
+    postgresql_where=print_jobs.c.state == "leased",
+)
+Index("ix_print_jobs_site_state", print_jobs.c.site_id, print_jobs.c.state)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("job_id", String(32), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("applied", Boolean, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("journal_id", String(64), nullable=True),
+    Column("seq", BigInteger, nullable=True),
+    Column("fencing_token", Integer, nullable=False),
+    Column("attempt_id", String(96), nullable=False),
+    Column("queue", String(128), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("witness", String(16), nullable=False),
+    Column("impressions", Integer, nullable=True),
+    UniqueConstraint("journal_id", "seq"),
+)
+Index("ix_job_events_job_id", job_events.c.job_id)
+
+enrolment_codes = Table(
+    "enrolment_codes",
+    metadata,
+    Column("code_sha256", String(64), primary_key=True),
+    Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("used_by", String(32), nullable=True),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent_id", String(32), primary_key=True),
+    Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
+    Column("token_sha256", String(64), nullable=False, unique=True),
+    Column("journal_id", String(64), nullable=False),
+    Column("acknowledged", BigInteger, nullable=False),
+    Column("enrolled_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=True),
+    Column("revoked_at", UtcTime, nullable=True),
+    Column("version", String(32), nullable=False),
+    Column("clock_skew_ms", BigInteger, nullable=True),
+)
+Index("ix_agents_site_id", agents.c.site_id)
+
+printers = Table(
+    "printers",
+    metadata,
+    Column("site_id", String(64), ForeignKey("sites.site_id"), primary_key=True),
+    Column("queue", String(128), primary_key=True),
+    Column("agent_id", String(32), nullable=False),
+    Column("uri", Text, nullable=False),
+    Column("make_and_model", Text, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("state_reasons", JSON, nullable=False),
+    Column("accepting", Boolean, nullable=False),
+    Column("formats", JSON, nullable=False),
+    Column("marker_levels", JSON, nullable=False),
+    Column("problems", JSON, nullable=False),
+    Column("reported_at", UtcTime, nullable=False),
+)
+
+api_tokens = Table(
+    "api_tokens",
+    metadata,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("site_id", String(64), nullable=True),
+    Column("created_at", UtcTime, nullable=False),
+    Column("revoked_at", UtcTime, nullable=True),
+)
+
+signers = Table(
+    "signers",
+    metadata,
+    Column("thumbprint", String(64), primary_key=True),
+    Column("kid", String(16), nullable=False),
+    Column("role", String(8), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+)
+Index("ix_signers_kid", signers.c.kid)
