@@ -5,6 +5,7 @@ A file that is there with the right digest stays. A file with another digest is 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
 import subprocess
@@ -79,6 +80,9 @@ def install(fonts_dir: Path, npm: str) -> int:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description="Fetch the fonts of fonts/manifest.toml.")
+    parser.add_argument("--digests", type=Path, help="write what is in place here, as `sha256sum --check` reads it")
+    digests: Path | None = parser.parse_args().digests
     npm = shutil.which("npm")
     if npm is None:
         print("install_fonts: npm is not in PATH; run script/setup, which sees to it", file=sys.stderr)
@@ -88,6 +92,8 @@ def main() -> int:
     except (FontInstallError, RenderError) as error:
         print(f"install_fonts: {error}", file=sys.stderr)
         return 1
+    if digests is not None:
+        digests.write_text("".join(f"{face.sha256}  {face.filename}\n" for face in load_fonts(FONTS_DIR)))
     print(f"fonts: {count} fetched, all digests agree")
     return 0
 
