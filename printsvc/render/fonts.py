@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,20 +116,15 @@ def font_bytes(faces: Sequence[FontFace], filename: str) -> bytes:
 
 
 def isolate_fontconfig(cache_dir: Path, faces: Sequence[FontFace]) -> None:
-    """Make fontconfig know `faces` and nothing else, in this process and in those that it starts.
+    """Make fontconfig know `faces` and nothing else, in this process and in those that it starts from then on.
 
-    Must be called before WeasyPrint is imported. `cache_dir` is made; it gets `fonts.conf` and fontconfig's own cache.
-    WeasyPrint still adds the @font-face files of a style sheet, which come from `font_bytes`.
-    Source: fontconfig's fonts-conf(5): FONTCONFIG_FILE replaces the machine's configuration as a whole, and a font that
-    matches both an acceptfont and a rejectfont is accepted.
+    To be called before WeasyPrint makes its first document: each document asks fontconfig anew, but one already made
+    keeps its fonts. Best before WeasyPrint is imported, which warns on a machine that has no fonts. `cache_dir` is
+    made; it gets `fonts.conf` and fontconfig's own cache.
+    Source: fonts-conf(5): FONTCONFIG_FILE replaces the machine's configuration as a whole, and a file that matches
+    both an acceptfont and a rejectfont is accepted.
     """
     config_path = cache_dir.absolute() / "fonts.conf"
-    isolated = os.environ.get("FONTCONFIG_FILE") == str(config_path)  # noqa: TID251 — see below
-    if "weasyprint" in sys.modules and not isolated:
-        raise RenderError(
-            "WeasyPrint was imported before its fonts were isolated.",
-            vi="WeasyPrint đã được nạp trước khi cô lập phông chữ.",
-        )
     config_path.parent.mkdir(parents=True, exist_ok=True)
     config = _fontconfig_xml(faces, config_path.parent / "fontconfig")
     if not config_path.exists() or config_path.read_text(encoding="utf-8") != config:
