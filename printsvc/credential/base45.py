@@ -1,0 +1,75 @@
+"""Base45: binary data in the 45 characters of a QR code's alphanumeric mode.
+
+Source: RFC 9285. Two bytes are one 16-bit word and become three characters, least significant first; a last single
+byte becomes two.
+"""
+
+from __future__ import annotations
+
+from array import array
+from functools import cache
+from sys import byteorder
+
+from printsvc.errors import NotHcertError
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
+
+_NO_DIGIT = 0xFF
+# bytes.translate turns characters into digits in one pass of C.
+_DIGITS = bytes(ALPHABET.find(chr(code)) if chr(code) in ALPHABET else _NO_DIGIT for code in range(256))
+
+
+@cache
+def _words() -> list[str]:
+    """Return the three characters of each 16-bit word (4 MB, built at first use)."""
+    pairs = [low + high for high in ALPHABET for low in ALPHABET]
+    return [pairs[word % 2025] + ALPHABET[word // 2025] for word in range(0x10000)]
+
+
+def encode_base45(data: bytes) -> str:
+    """Return `data` in base45; never fails."""
+    even = len(data) & ~1
+    words = array("H", data[:even])
+    if byteorder == "little":
+        words.byteswap()
+    text = "".join(map(_words().__getitem__, words))
+    if even != len(data):
+        high, low = divmod(data[-1], 45)
+        text += ALPHABET[low] + ALPHABET[high]
+    return text
+
+
+def parse_base45(text: str) -> bytes:
+    """Return the bytes that `text` stands for.
+
+    Raises NotHcertError(step="base45") for a foreign character, a length of 3n + 1, or a group above what its bytes can
+    hold (`GGW` = 65536).
+    """
+    try:
+        raw = text.encode("ascii")
+    except UnicodeEncodeError:
+        raise NotHcertError("base45", "The code holds a character outside base45.") from None
+    digits = raw.translate(_DIGITS)
+    if _NO_DIGIT in digits:
+        raise NotHcertError("base45", "The code holds a character outside base45.")
+    rest = len(digits) % 3
+    if rest == 1:
+        raise NotHcertError("base45", "The code is cut: a base45 text never has 3n + 1 characters.")
+    whole = len(digits) - rest
+    words = [
+        low + 45 * middle + 2025 * high
+        for low, middle, high in zip(digits[0:whole:3], digits[1:whole:3], digits[2:whole:3], strict=True)
+    ]
+    try:
+        packed = array("H", words)
+    except OverflowError:
+        raise NotHcertError("base45", "Three base45 characters stand for more than 65535.") from None
+    if byteorder == "little":
+        packed.byteswap()
+    data = packed.tobytes()
+    if rest:
+        last = digits[-2] + 45 * digits[-1]
+        if last > 0xFF:
+            raise NotHcertError("base45", "Two base45 characters stand for more than 255.")
+        data += bytes((last,))
+    return data

@@ -1,0 +1,244 @@
+"""The certificate's content: EU Digital COVID Certificate, written as 1.3.0, read as 1.0.0 to 1.3.x.
+
+Source: ehn-dcc-schema, DCC.combined-schema.json; "Technical Specifications for EU DCC: JSON Schema Specification".
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from typing import Any, Final
+
+from printsvc.credential.dsc import Usage
+from printsvc.credential.translit import transliterate
+from printsvc.domain.dose import Injection
+from printsvc.domain.person import Person
+from printsvc.domain.uvci import Uvci
+from printsvc.domain.valuesets import COVID_19, PRODUCTS
+from printsvc.errors import DoseError, InputError, PersonError, Problem
+
+VERSION: Final = "1.3.0"
+MAX_LENGTH: Final = 80
+VIETNAM_TIME: Final = timezone(timedelta(hours=7), "ICT")
+"""A dose belongs to the day on the site's wall; Vietnam has one time zone and no summer time."""
+
+_VERSION = re.compile(r"1\.\d{1,3}\.\d{1,3}")
+_MACHINE_NAME = re.compile(r"[A-Z<]*")
+_BIRTH = re.compile(r"((19|20)\d\d(-\d\d){0,2})?")
+_BIRTH_WITH_TIME = re.compile(r"((19|20)\d\d-\d\d-\d\d)T00:00:00.{0,16}")
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:T[0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)?)?")
+_COUNTRY = re.compile(r"[A-Z]{1,10}")
+# ISO 3166-1, 8.1.3: for users, so never a country; XK is what everybody uses for Kosovo.
+_NO_COUNTRY = re.compile(r"AA|Q[M-Z]|X[A-JL-Z]|ZZ")
+# EMA SPOR: an organisation is ORG- and nine digits. Codes of other registers have no form to check.
+_ORGANISATION = re.compile(r"ORG-\d{9}|(?!ORG-).*")
+_MAX_DOSES = 99
+
+_TEXTS: dict[Usage, tuple[str, ...]] = {
+    Usage.VACCINATION: ("tg", "vp", "mp", "ma", "co", "is", "ci", "dt"),
+    Usage.TEST: ("tg", "tt", "tr", "co", "is", "ci", "sc"),
+    Usage.RECOVERY: ("tg", "co", "is", "ci", "fr", "df", "du"),
+}
+_OPTIONAL_TEXTS = {Usage.VACCINATION: (), Usage.TEST: ("nm", "ma", "tc", "dr"), Usage.RECOVERY: ()}
+_DATES = {Usage.VACCINATION: ("dt",), Usage.TEST: ("sc",), Usage.RECOVERY: ("fr", "df", "du")}
+
+
+def build_vaccination(
+    person: Person,
+    injection: Injection,
+    *,
+    uvci: Uvci,
+    issuer: str,
+    country: str = "VN",
+    local_time: tzinfo = VIETNAM_TIME,
+) -> dict[str, Any]:
+    """Return the DCC payload of one dose, valid against schema 1.3.0.
+
+    `dn` and `sd` are carried as they were recorded: a booster may be 3 of 2 or 3 of 3, as the issuer's rule is.
+    Raises PersonError or DoseError, with all that is wrong, for what the schema cannot hold: known
+    before signing.
+    """
+    product = PRODUCTS.get(injection.product)
+    problems = [*_person_problems(person)]
+    if problems:
+        raise PersonError(problems)
+    problems = [*_dose_problems(injection, known=product is not None)]
+    if problems or product is None:
+        raise DoseError(problems)
+    if len(uvci) > MAX_LENGTH or len(issuer) > MAX_LENGTH:
+        raise InputError(
+            en="Issuer and certificate code have at most 80 characters.",
+            vi="Tên cơ quan cấp và mã chứng nhận có tối đa 80 ký tự.",
+        )
+    name = {"fn": person.family_name, "fnt": transliterate(person.family_name)}
+    if person.given_name:
+        name |= {"gn": person.given_name, "gnt": transliterate(person.given_name)}
+    return {
+        "ver": VERSION,
+        "nam": name,
+        "dob": person.date_of_birth.isoformat(),
+        "v": [
+            {
+                "tg": COVID_19,
+                "vp": product.prophylaxis,
+                "mp": product.code,
+                "ma": product.manufacturer_code,
+                "dn": injection.number,
+                "sd": injection.series,
+                "dt": injection.injected_at.astimezone(local_time).date().isoformat(),
+                "co": country,
+                "is": issuer,
+                "ci": uvci,
+            }
+        ],
+    }
+
+
+def usage_of(payload: dict[str, Any]) -> Usage | None:
+    """Return the kind of certificate, or None where there is no group or more than one."""
+    groups = [usage for usage in Usage if payload.get(usage) is not None]
+    return groups[0] if len(groups) == 1 else None
+
+
+def check_dcc(payload: dict[str, Any], *, issued_on: date | None = None) -> list[str]:
+    """Return what is wrong with a payload that was read, each as `where: what`; empty where it is as it should be.
+
+    Schema 1.0.0 to 1.3.x with the tolerances that `cose.TOLERANCES` lists. Codes are not looked up in value sets: those
+    grow while verifiers are offline. With `issued_on`, a birth after the issue is wrong too (one day of time zones).
+    """
+    return [*_envelope_problems(payload, issued_on), *_group_problems(payload)]
+
+
+def _envelope_problems(payload: dict[str, Any], issued_on: date | None) -> Iterator[str]:
+    version = payload.get("ver")
+    if not (isinstance(version, str) and _VERSION.fullmatch(version)):
+        yield "ver: not a version 1.x.y"
+    name = payload.get("nam")
+    if isinstance(name, dict):
+        yield from _name_problems(name)
+    else:
+        yield "nam: missing"
+    born = payload.get("dob")
+    if not isinstance(born, str) or not (_BIRTH.fullmatch(born) or _BIRTH_WITH_TIME.fullmatch(born)):
+        yield "dob: not a date between 1900 and 2099"
+    elif issued_on is not None and born[:10] > (issued_on + timedelta(days=1)).isoformat():
+        yield "dob: after the day of issue"
+
+
+def _name_problems(name: dict[str, Any]) -> Iterator[str]:
+    if "fnt" not in name and "gnt" not in name:
+        yield "nam: neither fnt nor gnt"
+    for key in ("fnt", "gnt"):
+        if key in name and not (isinstance(name[key], str) and _MACHINE_NAME.fullmatch(name[key])):
+            yield f"nam/{key}: only A-Z and < are allowed"
+    for key in ("fn", "gn"):
+        value = name.get(key)
+        if key in name and not isinstance(value, str):
+            yield f"nam/{key}: not a text"
+        elif value and not any(unicodedata.category(character)[0] == "L" for character in value):
+            yield f"nam/{key}: holds no letter"
+    for key in ("fn", "gn", "fnt", "gnt"):
+        if isinstance(name.get(key), str) and len(name[key]) > MAX_LENGTH:
+            yield f"nam/{key}: longer than {MAX_LENGTH} characters"
+
+
+def _group_problems(payload: dict[str, Any]) -> Iterator[str]:
+    usage = usage_of(payload)
+    if usage is None:
+        yield "v, t, r: exactly one of them must stand"
+        return
+    entries = payload[usage]
+    if not isinstance(entries, list) or not entries:
+        yield f"{usage}: no entry"
+        return
+    if len(entries) > 1 and not str(payload.get("ver")).startswith(("1.0.", "1.1.", "1.2.")):
+        yield f"{usage}: more than one entry"
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            yield from (f"{usage}/{index}/{problem}" for problem in _entry_problems(usage, entry))
+        else:
+            yield f"{usage}/{index}: not an object"
+
+
+def _entry_problems(usage: Usage, entry: dict[str, Any]) -> Iterator[str]:
+    for key in _TEXTS[usage]:
+        value = entry.get(key)
+        if not isinstance(value, str):
+            yield f"{key}: missing or not a text"
+        elif len(value) > MAX_LENGTH:
+            yield f"{key}: longer than {MAX_LENGTH} characters"
+        elif key in _DATES[usage] and not _is_date(value):
+            yield f"{key}: not a date"
+        elif key == "co" and value and (not _COUNTRY.match(value) or _NO_COUNTRY.fullmatch(value)):
+            yield f"{key}: not a country"
+        elif key == "ma" and not _ORGANISATION.fullmatch(value):
+            yield f"{key}: not an organisation's identifier"
+    for key in _OPTIONAL_TEXTS[usage]:
+        value = entry.get(key)
+        if value is not None and not isinstance(value, str):
+            yield f"{key}: not a text"
+        elif value is not None and len(value) > MAX_LENGTH:
+            yield f"{key}: longer than {MAX_LENGTH} characters"
+    if usage is Usage.VACCINATION:
+        for key in ("dn", "sd"):
+            number = entry.get(key)
+            if type(number) is not int or not 1 <= number <= _MAX_DOSES:
+                yield f"{key}: not a number from 1 to {_MAX_DOSES}"
+
+
+def _is_date(text: str) -> bool:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        date.fromisoformat(match[1])
+        if len(text) > len(match[1]):
+            datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _person_problems(person: Person) -> Iterator[Problem]:
+    for field, value in (("family_name", person.family_name), ("given_name", person.given_name)):
+        pointer = f"/person/{field}"
+        if len(value) > MAX_LENGTH:
+            yield Problem(
+                pointer,
+                "name_too_long",
+                "Tên dài quá 80 ký tự, chứng nhận điện tử không chứa được.",
+                "The name has more than 80 characters and does not fit the certificate.",
+            )
+        elif value and not transliterate(value):
+            yield Problem(
+                pointer,
+                "name_not_latin",
+                "Hãy ghi tên bằng chữ Latinh như trên hộ chiếu.",
+                "Give the name in Latin letters, as on the passport.",
+            )
+    if not person.family_name:
+        yield Problem("/person/family_name", "name_missing", "Thiếu họ.", "The family name is missing.")
+    if not 1900 <= person.date_of_birth.year <= 2099:
+        yield Problem(
+            "/person/date_of_birth",
+            "birth_out_of_range",
+            "Ngày sinh phải từ năm 1900.",
+            "The date of birth must be in 1900 or later.",
+        )
+
+
+def _dose_problems(injection: Injection, *, known: bool) -> Iterator[Problem]:
+    if not known:
+        yield Problem(
+            "/dose/product",
+            "product_unknown",
+            "Không có vắc xin này trong danh mục.",
+            "This vaccine is not in the list.",
+        )
+    for field, value in (("number", injection.number), ("series", injection.series)):
+        if not 1 <= value <= _MAX_DOSES:
+            yield Problem(
+                f"/dose/{field}", "number_out_of_range", "Số mũi phải từ 1 đến 99.", "A dose number is from 1 to 99."
+            )

@@ -1,0 +1,103 @@
+"""Trust lists: the signers that a verifier believes, and nobody else.
+
+A list is pinned: no code can add to it. Source: EU gateway, `TrustListItem`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from printsvc.credential.dsc import Dsc, Kid, parse_der_base64, read_dsc
+from printsvc.errors import CredentialError
+
+
+@dataclass(frozen=True, slots=True)
+class TrustList:
+    """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid."""
+
+    version: int
+    made_at: datetime
+    certificates: tuple[Dsc, ...]
+    _by_kid: Mapping[bytes, tuple[Dsc, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_kid: dict[bytes, tuple[Dsc, ...]] = {}
+        for dsc in self.certificates:
+            by_kid[dsc.kid] = (*by_kid.get(dsc.kid, ()), dsc)
+        object.__setattr__(self, "_by_kid", by_kid)
+
+    def candidates(self, kid: bytes | None) -> tuple[Dsc, ...]:
+        """Return every DSC with this kid, in the list's order; none for None."""
+        return () if kid is None else self._by_kid.get(kid, ())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body of `GET /v1/trust-list`; a signature over it will stand beside these keys."""
+        return {
+            "version": self.version,
+            "generated_at": _encode_time(self.made_at),
+            "certificates": [
+                {
+                    "kid": base64.b64encode(dsc.kid).decode("ascii"),
+                    "country": dsc.country,
+                    "certificateType": "DSC",
+                    "thumbprint": dsc.thumbprint,
+                    "rawData": base64.b64encode(dsc.der).decode("ascii"),
+                    "not_before": _encode_time(dsc.not_before),
+                    "not_after": _encode_time(dsc.not_after),
+                }
+                for dsc in self.certificates
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, body: Any) -> TrustList:
+        """Return the list of `to_json`. Entries of another `certificateType` (CSCA, upload) are left out.
+
+        Raises CredentialError (code `trust_list_invalid`): a list with one bad entry is no list.
+        """
+        try:
+            entries = [entry for entry in body["certificates"] if entry.get("certificateType", "DSC") == "DSC"]
+            return cls(
+                version=int(body["version"]),
+                made_at=_parse_time(body["generated_at"]),
+                certificates=tuple(_read_entry(entry) for entry in entries),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, CredentialError):
+            raise CredentialError(
+                "The trust list cannot be read.", vi="Không đọc được danh sách tin cậy.", code="trust_list_invalid"
+            ) from None
+
+
+def make_trust_list(ders: Iterable[bytes], *, version: int, made_at: datetime) -> TrustList:
+    """Return the list of these DSCs. Raises CredentialError for one that cannot be read."""
+    return TrustList(version=version, made_at=made_at, certificates=tuple(read_dsc(der) for der in ders))
+
+
+def _read_entry(entry: Mapping[str, Any]) -> Dsc:
+    dsc = read_dsc(parse_der_base64(entry["rawData"]), _parse_kid(entry.get("kid")))
+    if entry.get("thumbprint", dsc.thumbprint).lower() != dsc.thumbprint:
+        raise ValueError("the thumbprint is not that of rawData")
+    return dsc
+
+
+def _parse_kid(text: str | None) -> Kid | None:
+    if text is None:
+        return None
+    try:
+        return Kid(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        raise ValueError("the kid is not base64") from None
+
+
+def _encode_time(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _parse_time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
