@@ -1,0 +1,137 @@
+"""A form's `form.toml`: what the paper is, where its QR stands, and how each variable text may be fitted."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from printsvc.domain.form import FormId
+from printsvc.errors import RenderError
+
+_POINTS_PER_INCH = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A variable text of the form.
+
+    `of` is where the text is in PageData, with `*` for any row: `rows.*.site`. `sizes_pt` are tried from the first on
+    until the text fits its box in `max_lines` lines. `required` texts must not be empty.
+    """
+
+    name: str
+    of: str
+    sizes_pt: tuple[float, ...]
+    max_lines: int
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QrPlace:
+    """A square for a QR with its quiet zone, in printer dots from the top left corner of the page."""
+
+    name: str
+    left_dots: int
+    top_dots: int
+    side_dots: int
+    max_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class QrSettings:
+    """How the form's QR is drawn: a module is `module_dots` dots at `dpi`, so that no edge falls between two dots."""
+
+    level: str
+    min_version: int
+    max_version: int
+    module_dots: int
+    quiet_modules: int
+    dpi: int
+    places: tuple[QrPlace, ...]
+
+    def side_dots(self, version: int) -> int:
+        """Return the side of a symbol without its quiet zone."""
+        return (17 + 4 * version) * self.module_dots
+
+    def points(self, dots: int) -> float:
+        return dots * _POINTS_PER_INCH / self.dpi
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One version of a statutory layout; `media` is a PWG 5101.1 name, `doses` the rows of its dose table."""
+
+    form_id: FormId
+    version: str
+    title_vi: str
+    title_en: str
+    languages: tuple[str, ...]
+    media: str
+    width_pt: float
+    height_pt: float
+    doses: int
+    assets: tuple[str, ...]
+    qr: QrSettings
+    slots: Mapping[str, Slot]
+
+
+def read_form(folder: Path, form_id: FormId) -> Form:
+    """Return the form in `folder`; RenderError if its form.toml is missing, wrong or of another id."""
+    try:
+        form = _form_of(tomllib.loads((folder / "form.toml").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _broken(form_id, f"{type(error).__name__}: {error}") from error
+    if form.form_id != form_id:
+        raise _broken(form_id, f"it calls itself {form.form_id}")
+    for slot in form.slots.values():
+        if not slot.sizes_pt or list(slot.sizes_pt) != sorted(slot.sizes_pt, reverse=True) or slot.max_lines < 1:
+            raise _broken(form_id, f"slot {slot.name}: sizes must fall, and there is at least one line")
+    quiet = 2 * form.qr.quiet_modules * form.qr.module_dots
+    for place in form.qr.places:
+        if form.qr.side_dots(place.max_version) + quiet > place.side_dots:
+            raise _broken(form_id, f"the QR place {place.name} is too small for version {place.max_version}")
+    return form
+
+
+def _form_of(table: dict[str, Any]) -> Form:
+    size, qr = table["size"], table["qr"]
+    slots = {
+        name: Slot(
+            name=name,
+            of=entry.get("of", name),
+            sizes_pt=tuple(float(size_pt) for size_pt in entry["sizes_pt"]),
+            max_lines=int(entry.get("max_lines", 1)),
+            required=bool(entry.get("required", False)),
+        )
+        for name, entry in table["slots"].items()
+    }
+    return Form(
+        form_id=FormId(table["id"]),
+        version=table["version"],
+        title_vi=table["title"]["vi"],
+        title_en=table["title"]["en"],
+        languages=tuple(table["languages"]),
+        media=size["media"],
+        width_pt=float(size["width_pt"]),
+        height_pt=float(size["height_pt"]),
+        doses=int(table["doses"]),
+        assets=tuple(table.get("assets", ())),
+        qr=QrSettings(
+            level=qr["level"],
+            min_version=int(qr["min_version"]),
+            max_version=int(qr["max_version"]),
+            module_dots=int(qr["module_dots"]),
+            quiet_modules=int(qr["quiet_modules"]),
+            dpi=int(qr["dpi"]),
+            places=tuple(QrPlace(**place) for place in qr["places"]),
+        ),
+        slots=MappingProxyType(slots),
+    )
+
+
+def _broken(form_id: str, why: str) -> RenderError:
+    return RenderError(f"The form {form_id} is broken: {why}.", vi=f"Biểu mẫu {form_id} bị lỗi: {why}.")

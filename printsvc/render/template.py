@@ -1,0 +1,356 @@
+"""A form and its data drawn as a PDF: Jinja2 and WeasyPrint, with nothing fetched from anywhere.
+
+What a page may load is its fonts (`font:FILE`), the files that its form.toml lists (`form:FILE`) and the QR drawn from
+its own data (`qr:PLACE`). Any other URL, `http:` and `file:` among them, is refused before it is opened and stops the
+page. The same data give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+from fontTools.ttLib import TTFont
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+from printsvc.domain.form import FormId, PageData
+from printsvc.errors import InputError, NotFoundError, Problem, RenderError
+from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
+from printsvc.render.formfile import Form, Slot, read_form
+from printsvc.render.qr import QrMatrix, encode_qr
+
+_MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
+# Layout is in floating point: what stands out by less than this (px) is no overflow.
+_TOLERANCE_PX: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class QrImage:
+    """Where a template puts the symbol, without its quiet zone; all whole dots of the form's `dpi`."""
+
+    url: str
+    left_pt: float
+    top_pt: float
+    side_pt: float
+
+
+class _Loaded:
+    """A form with all that is prepared once: the template and the parsed style sheet with its fonts."""
+
+    def __init__(self, form: Form, template: Template, assets: Mapping[str, bytes]) -> None:
+        self.form = form
+        self.template = template
+        self.assets = assets
+        self.styles: Any = None
+        self.font_config: Any = None
+
+
+class _Fetcher:
+    """WeasyPrint's door to the world, shut: it serves what is in memory, by exact URL, and records what it refused."""
+
+    # WeasyPrint asks for this after an exception: then it stops instead of leaving a hole in the page.
+    _fail_on_errors = True
+
+    def __init__(self, faces: Sequence[FontFace], resources: Mapping[str, bytes]) -> None:
+        self._faces = faces
+        self._resources = resources
+        self.refused = False
+
+    def __call__(self, url: str) -> Any:
+        from weasyprint.urls import URLFetcherResponse
+
+        if url.startswith("font:"):
+            return URLFetcherResponse(url, font_bytes(self._faces, url.removeprefix("font:")))
+        if url not in self._resources:
+            self.refused = True
+            # The URL is not repeated: it may hold what somebody typed.
+            raise PermissionError("this page may not load that")
+        headers = {"Content-Type": _MEDIA_TYPES.get(Path(url).suffix, "image/png")}
+        return URLFetcherResponse(url, self._resources[url], headers)
+
+
+class FormLibrary:
+    """The forms under `templates_dir`, drawn with the fonts of `fonts_dir` alone.
+
+    Must be made before anything imports WeasyPrint in this process. `cache_dir` keeps fontconfig's cache and may be
+    shared by processes; without it the process makes a temporary one.
+    """
+
+    def __init__(self, templates_dir: Path, fonts_dir: Path, *, cache_dir: Path | None = None) -> None:
+        self._templates_dir = templates_dir
+        self._faces = load_fonts(fonts_dir)
+        isolate_fontconfig(cache_dir or _process_cache_dir(), self._faces)
+        self._glyphs = _glyphs_of(tuple(face.path for face in self._faces))
+        self._loaded: dict[str, _Loaded] = {}
+        self._environment = SandboxedEnvironment(
+            autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+        )
+
+    def form_ids(self) -> list[FormId]:
+        """Return the ids of all forms, sorted."""
+        files = self._templates_dir.glob("*/*/form.toml")
+        return sorted(FormId(file.parent.relative_to(self._templates_dir).as_posix()) for file in files)
+
+    def form(self, form_id: FormId) -> Form:
+        """Return the form; NotFoundError if there is none of that id, RenderError if it is broken."""
+        return self._get(form_id).form
+
+    def render_pdf(self, form_id: FormId, page: PageData) -> bytes:
+        """Return the page as a tagged PDF (PDF/UA-1); equal data give equal bytes.
+
+        InputError, with a pointer to the text, if a text is missing, cannot be fitted in its box, or has a character
+        that no font has; QrCapacityError if the QR text is too long; RenderError if the form itself is wrong.
+        """
+        loaded = self._get(form_id)
+        self._check(loaded.form, page)
+        settings = loaded.form.qr
+        matrix = encode_qr(
+            page["qr"], level=settings.level, min_version=settings.min_version, max_version=settings.max_version
+        )
+        images = _place_qr(loaded.form, matrix)
+        png = matrix.png()
+        resources = {f"form:{name}": data for name, data in loaded.assets.items()}
+        resources |= {image.url: png for image in images.values() if image is not None}
+        fit = {name: 0 for name in _slot_names(loaded.form)}
+        while True:
+            html = self._html(loaded, page, fit, images)
+            document = self._lay_out(loaded, html, resources)
+            tight = _overflowing(loaded.form, document, fit)
+            if not tight:
+                break
+            for name, (sizes_down, slot) in tight.items():
+                if fit[name] + 1 >= len(slot.sizes_pt):
+                    raise _too_long(name, slot)
+                fit[name] = min(fit[name] + sizes_down, len(slot.sizes_pt) - 1)
+        identifier = hashlib.sha256(html.encode() + png).digest()[:16]
+        return cast(bytes, document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identifier))
+
+    def _get(self, form_id: FormId) -> _Loaded:
+        if form_id not in self._loaded:
+            if form_id not in self.form_ids():  # also keeps `..` out
+                raise NotFoundError("There is no such form.", vi="Không có biểu mẫu này.")
+            self._loaded[form_id] = self._load(form_id)
+        return self._loaded[form_id]
+
+    def _load(self, form_id: FormId) -> _Loaded:
+        import weasyprint  # after isolate_fontconfig
+        from weasyprint.text.fonts import FontConfiguration
+
+        folder = self._templates_dir / form_id
+        form = read_form(folder, form_id)
+        try:
+            template = self._environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+            style = (folder / "style.css").read_text(encoding="utf-8")
+            assets = {name: (folder / Path(name).name).read_bytes() for name in form.assets}
+        except (OSError, TemplateError) as error:
+            raise _form_error(form_id, error) from error
+        loaded = _Loaded(form, template, assets)
+        loaded.font_config = FontConfiguration()
+        fetcher = _Fetcher(self._faces, {f"form:{name}": data for name, data in assets.items()})
+        try:
+            loaded.styles = weasyprint.CSS(
+                string=font_face_css(self._faces) + style, font_config=loaded.font_config, url_fetcher=fetcher
+            )
+        except Exception as error:
+            raise _form_error(form_id, error) from error
+        return loaded
+
+    def _html(
+        self, loaded: _Loaded, page: PageData, fit: Mapping[str, int], images: Mapping[str, QrImage | None]
+    ) -> str:
+        sizes = {name: f"{_rule(loaded.form, name).sizes_pt[index]:g}" for name, index in fit.items()}
+        try:
+            return loaded.template.render(form=loaded.form, page=page, fit=sizes, qr=images)
+        except (TemplateError, ValueError, TypeError, KeyError) as error:
+            raise _form_error(loaded.form.form_id, error) from error
+
+    def _lay_out(self, loaded: _Loaded, html: str, resources: Mapping[str, bytes]) -> Any:
+        import weasyprint
+
+        fetcher = _Fetcher(self._faces, resources)
+        try:
+            document = weasyprint.HTML(string=html, url_fetcher=fetcher).render(
+                font_config=loaded.font_config, stylesheets=[loaded.styles]
+            )
+        except Exception as error:
+            raise _form_error(loaded.form.form_id, error) from error
+        if fetcher.refused:
+            raise _form_error(loaded.form.form_id, PermissionError("it wants to load what it may not"))
+        if len(document.pages) != 1 or document.metadata.attachments:
+            raise _form_error(loaded.form.form_id, ValueError("it must be one page without attachments"))
+        return document
+
+    def _check(self, form: Form, page: PageData) -> None:
+        """Raise InputError with every text that cannot be drawn: missing, or with a character that no font has."""
+        if len(page["rows"]) != form.doses:
+            raise InputError(
+                [
+                    Problem(
+                        "/rows",
+                        "rows",
+                        f"Biểu mẫu có {form.doses} dòng mũi tiêm.",
+                        f"The form has {form.doses} dose rows.",
+                    )
+                ]
+            )
+        problems = []
+        for name in _slot_names(form):
+            slot = _rule(form, name)
+            text = _text_at(page, _source(name, slot))
+            if text is None:
+                continue
+            pointer = _pointer(name, slot)
+            if slot.required and not text.strip():
+                problems.append(Problem(pointer, "missing", "Thiếu nội dung bắt buộc.", "A required text is missing."))
+            strange = sorted({ord(character) for character in text if not self._can_draw(character)})
+            if strange:
+                codes = ", ".join(f"U+{code:04X}" for code in strange)
+                problems.append(
+                    Problem(
+                        pointer, "glyph", f"Phông chữ không có ký tự {codes}.", f"The fonts have no character {codes}."
+                    )
+                )
+        if problems:
+            # A text that stands in two places is reported once.
+            raise InputError(list({(problem.pointer, problem.code): problem for problem in problems}.values()))
+
+    def _can_draw(self, character: str) -> bool:
+        # Format characters (bidi, zero width, soft hyphen) are drawn as nothing, or turn the line round: no paper.
+        return ord(character) in self._glyphs and unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp")
+
+
+@cache
+def _process_cache_dir() -> Path:
+    return Path(tempfile.mkdtemp(prefix="printsvc-fonts-"))
+
+
+@cache
+def _glyphs_of(paths: tuple[Path, ...]) -> frozenset[int]:
+    """The code points that at least one face draws."""
+    points: set[int] = set()
+    for path in paths:
+        with TTFont(path, lazy=True) as font:
+            points.update(font.getBestCmap())
+    return frozenset(points)
+
+
+def _slot_names(form: Form) -> Iterator[str]:
+    """Every slot by its full name: `rows.*.site` once for each row of the form."""
+    for name in form.slots:
+        if "*" in name:
+            yield from (name.replace("*", str(row)) for row in range(form.doses))
+        else:
+            yield name
+
+
+def _rule(form: Form, name: str) -> Slot:
+    if name in form.slots:
+        return form.slots[name]
+    return form.slots[".".join("*" if part.isdigit() else part for part in name.split("."))]
+
+
+def _source(name: str, slot: Slot) -> str:
+    return name if "*" in slot.of else slot.of
+
+
+def _pointer(name: str, slot: Slot) -> str:
+    return "/" + _source(name, slot).replace(".", "/")
+
+
+def _text_at(page: PageData, source: str) -> str | None:
+    """The text that the slot shows; None in a row that is not used."""
+    value: Any = page
+    for part in source.split("."):
+        if value is None:
+            return None
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    if isinstance(value, list):
+        return " ".join(value)
+    return None if value is None else str(value)
+
+
+def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
+    """Where the symbol stands in each place of the form: in its middle, on whole dots; None where it is too large."""
+    settings = form.qr
+    side = settings.side_dots(matrix.version)
+    images: dict[str, QrImage | None] = {}
+    for place in settings.places:
+        if matrix.version > place.max_version:
+            images[place.name] = None
+            continue
+        inset = (place.side_dots - side) // 2
+        images[place.name] = QrImage(
+            # One URL for all places: the PDF holds the picture once.
+            url="qr:symbol",
+            left_pt=round(settings.points(place.left_dots + inset), 3),
+            top_pt=round(settings.points(place.top_dots + inset), 3),
+            side_pt=round(settings.points(side), 3),
+        )
+    return images
+
+
+def _overflowing(form: Form, document: Any, fit: Mapping[str, int]) -> dict[str, tuple[int, Slot]]:
+    """Return the slots whose text does not fit its box, each with how many sizes to go down.
+
+    What is measured is the layout itself, so there is no second opinion on widths. WeasyPrint's box tree has no public
+    name; this is the one place that reads it.
+    """
+    from weasyprint.formatting_structure.boxes import LineBox, TextBox
+
+    tight: dict[str, tuple[int, Slot]] = {}
+    seen: set[int] = set()
+    for box in document.pages[0]._page_box.descendants():
+        name = None if box.element is None else box.element.get("data-slot")
+        if name is None or id(box.element) in seen:
+            continue
+        seen.add(id(box.element))
+        slot = _rule(form, name)
+        lines = [child for child in box.children if isinstance(child, LineBox)]
+        texts = [text for line in lines for text in line.descendants() if isinstance(text, TextBox)]
+        left, right = box.content_box_x(), box.content_box_x() + box.width
+        fits = (
+            len(lines) <= slot.max_lines
+            and all(
+                left - _TOLERANCE_PX <= text.position_x and text.position_x + text.width <= right + _TOLERANCE_PX
+                for text in texts
+            )
+            and all(
+                line.position_y + line.height <= box.content_box_y() + box.height + _TOLERANCE_PX for line in lines
+            )
+        )
+        if fits:
+            continue
+        # Widths grow with the size: a size at which the whole text is longer than all lines together cannot fit.
+        length = sum(text.width for text in texts)
+        largest = slot.sizes_pt[fit[name]] * min(1.0, slot.max_lines * box.width / length if length else 1.0)
+        rest = slot.sizes_pt[fit[name] + 1 :]
+        tight[name] = (1 + sum(size > largest for size in rest[:-1]), slot)
+    return tight
+
+
+def _too_long(name: str, slot: Slot) -> InputError:
+    return InputError(
+        [
+            Problem(
+                _pointer(name, slot),
+                "does_not_fit",
+                "Nội dung quá dài so với ô của biểu mẫu, dù ở cỡ chữ nhỏ nhất.",
+                "The text is too long for its place on the form, even at the smallest size.",
+            )
+        ]
+    )
+
+
+def _form_error(form_id: str, error: Exception) -> RenderError:
+    # Only the class of the cause: its text may hold a person's data.
+    return RenderError(
+        f"The form {form_id} could not be drawn: {type(error).__name__}.",
+        vi=f"Không vẽ được biểu mẫu {form_id}: {type(error).__name__}.",
+    )
