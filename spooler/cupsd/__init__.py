@@ -1,0 +1,1 @@
+"""What the agent has to do with CUPS (`lane`, `server`) and with the printers behind it (`printer`)."""

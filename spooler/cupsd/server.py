@@ -1,0 +1,191 @@
+"""What is asked of CUPS: each function is one call of a lane, on a `cups.Connection`.
+
+Queues are checked as sites were seen to get them wrong: a queue stays raw when its printer was off at creation, and a
+driver of a maker may scale the page and with it the QR.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import cups
+
+from spooler.core.attempt import Attempt, Job
+from spooler.core.witness import CupsWord
+from spooler.cupsd.lane import CupsRefusedError
+
+_QUEUE_ATTRIBUTES = [
+    "printer-state",
+    "printer-state-reasons",
+    "printer-is-accepting-jobs",
+    "printer-make-and-model",
+    "device-uri",
+]
+_JOB_ATTRIBUTES = ["job-id", "job-name", "job-uuid", "job-state", "time-at-processing", "job-printer-state-message"]
+
+# IPP status codes, RFC 8011, appendix B.
+_NOT_FOUND = 0x0406
+_NO_SUCH_QUEUE = (0x0406, 0x0500)  # cupsd 2.4 answers Create-Job for an unknown queue with an internal error
+
+_ONCE = "printsvc-once"  # the backend that refuses to send an attempt a second time
+
+
+@dataclass(frozen=True, slots=True)
+class CupsQueue:
+    """A queue as CUPS describes it; `reasons` without "none"."""
+
+    name: str
+    device_uri: str
+    make_and_model: str
+    state: int
+    reasons: tuple[str, ...]
+    accepting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CupsJob:
+    cups_job_id: int
+    cups_uuid: str
+    word: CupsWord
+
+
+def printer_uri_of(device_uri: str) -> str | None:
+    """Return the ipp(s) URI of the printer behind a queue, without its options; None where it is not driven by IPP."""
+    uri = device_uri.removeprefix(f"{_ONCE}:/").partition("?")[0]
+    return uri if uri.startswith(("ipp://", "ipps://")) else None
+
+
+def check_queue(queue: CupsQueue) -> tuple[str, ...]:
+    """Return what makes the queue unfit for certificates, each in English and Vietnamese; empty when it is fit."""
+    problems = []
+    model = queue.make_and_model.lower()
+    if not model or "raw" in model.split():
+        problems.append(
+            "queue-raw: CUPS does not know the printer's language; create the queue while the printer is on / "
+            "hàng đợi thô: hãy tạo lại khi máy in đang bật"
+        )
+    elif "ipp everywhere" not in model and "driverless" not in model:
+        problems.append(
+            "queue-not-driverless: use the model everywhere / hàng đợi phải dùng trình điều khiển everywhere"
+        )
+    if not queue.device_uri or queue.device_uri.startswith(("file:", "/dev/null")):
+        problems.append("queue-no-device: no printer behind the queue / hàng đợi không có máy in")
+    return tuple(problems)
+
+
+def see_queues(connection: Any, names: Iterable[str]) -> list[CupsQueue]:
+    """Return the named queues that exist, or all where no name is given."""
+    wanted = list(names) or sorted(connection.getPrinters())
+    seen = []
+    for name in wanted:
+        try:
+            attributes = connection.getPrinterAttributes(name, requested_attributes=_QUEUE_ATTRIBUTES)
+        except cups.IPPError as error:
+            if error.args[0] == _NOT_FOUND:
+                continue
+            raise
+        seen.append(
+            CupsQueue(
+                name=name,
+                device_uri=attributes.get("device-uri") or "",
+                make_and_model=attributes.get("printer-make-and-model") or "",
+                state=int(attributes.get("printer-state") or 3),
+                reasons=tuple(r for r in attributes.get("printer-state-reasons") or () if r != "none"),
+                accepting=bool(attributes.get("printer-is-accepting-jobs", True)),
+            )
+        )
+    return seen
+
+
+def find(connection: Any, attempt: Attempt) -> CupsJob | None:
+    """Return the CUPS job named as the attempt, one that somebody released before one that is held."""
+    jobs = connection.getJobs("all", False, -1, -1, _JOB_ATTRIBUTES)
+    found = [
+        CupsJob(cups_job_id, attributes.get("job-uuid") or "", _word_of(attributes))
+        for cups_job_id, attributes in jobs.items()
+        if attributes.get("job-name") == attempt.attempt_id and not _ended_unstarted(attributes)
+    ]
+    return min(found, key=lambda job: (job.word is CupsWord.HELD, job.cups_job_id), default=None)
+
+
+def create_held(connection: Any, job: Job, attempt: Attempt, document: bytes) -> CupsJob:
+    """Give CUPS the document as a held job: it cannot print before `release`.
+
+    Media is explicit and scaling off: an A4 page scaled to a default of Letter has a smaller QR.
+    """
+    options = {
+        "job-hold-until": "indefinite",
+        "media": job.media,
+        "print-scaling": "none",
+        "sides": "one-sided",
+        "copies": "1",
+        "job-sheets": "none,none",
+        "number-up": "1",
+    }
+    try:
+        cups_job_id = connection.createJob(attempt.queue, attempt.attempt_id, options)
+    except cups.IPPError as error:
+        if error.args[0] in _NO_SUCH_QUEUE and not see_queues(connection, [attempt.queue]):
+            raise CupsRefusedError(_NOT_FOUND, "the queue does not exist") from error
+        raise
+    try:
+        connection.startDocument(attempt.queue, cups_job_id, "certificate", job.media_type, 1)
+        connection.writeRequestData(document, len(document))
+        connection.finishDocument(attempt.queue)
+        attributes = connection.getJobAttributes(cups_job_id, _JOB_ATTRIBUTES)
+    except cups.IPPError:
+        with contextlib.suppress(cups.IPPError):
+            connection.cancelJob(cups_job_id)
+        raise
+    return CupsJob(cups_job_id, attributes["job-uuid"], _word_of(attributes))
+
+
+def ask(connection: Any, attempt: Attempt) -> CupsWord:
+    """Return what CUPS says of the attempt's job; a job of that id with another uuid is somebody else's: GONE."""
+    if attempt.cups_job_id is None:
+        return CupsWord.GONE
+    try:
+        attributes = connection.getJobAttributes(attempt.cups_job_id, _JOB_ATTRIBUTES)
+    except cups.IPPError as error:
+        if error.args[0] == _NOT_FOUND:
+            return CupsWord.GONE
+        raise
+    return _word_of(attributes) if attributes.get("job-uuid") == attempt.cups_uuid else CupsWord.GONE
+
+
+def release(connection: Any, attempt: Attempt) -> None:
+    """Tell CUPS to print the attempt's job if it is still held and never started; else leave it alone."""
+    if ask(connection, attempt) is CupsWord.HELD:
+        connection.setJobHoldUntil(attempt.cups_job_id, "no-hold")
+
+
+def take_back(connection: Any, attempt: Attempt) -> CupsWord:
+    """Cancel the job if it is still held and never started; return what it was."""
+    word = ask(connection, attempt)
+    if word is CupsWord.HELD:
+        connection.cancelJob(attempt.cups_job_id)
+    return word
+
+
+def _ended_unstarted(attributes: dict[str, Any]) -> bool:
+    """Return whether the job was cancelled while it was held, by us or another: it is not there to go on with."""
+    return int(attributes.get("job-state") or 0) in (7, 8) and not attributes.get("time-at-processing")
+
+
+def _word_of(attributes: dict[str, Any]) -> CupsWord:
+    started = bool(attributes.get("time-at-processing"))
+    match int(attributes.get("job-state") or 0):
+        case 4:
+            # Held after it had begun: releasing it would print it again.
+            return CupsWord.ACTIVE if started else CupsWord.HELD
+        case 7 | 8 as state:
+            if _ONCE in str(attributes.get("job-printer-state-message") or ""):
+                return CupsWord.REFUSED
+            return CupsWord.CANCELED if state == 7 else CupsWord.ABORTED
+        case 9:
+            return CupsWord.COMPLETED
+        case _:
+            return CupsWord.ACTIVE

@@ -1,0 +1,44 @@
+"""Settings of a site's agent, from environment variables that begin with PRINTSVC_SPOOLER_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Times are in seconds. Every setting works when it is absent, but the URL of the service."""
+
+    model_config = SettingsConfigDict(env_prefix="PRINTSVC_SPOOLER_", frozen=True, extra="ignore")
+
+    url: str = Field(default="", description="base URL of the service; kept from the enrolment when empty")
+    state_dir: Path = Field(default=Path("var/spooler"), description="journal and documents")
+    cups_host: str = Field(default="localhost", description="CUPS server")
+    cups_port: int = Field(default=631, ge=1, le=65535)
+    queues: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="comma list; empty: all of the server")
+    enroll_code: str = Field(default="", description="one-time code; used at start when not yet enrolled")
+    ca_file: Path | None = Field(default=None, description="more certificate authorities for https, PEM")
+    poll_wait_s: float = Field(default=25.0, ge=0, le=120, description="how long the service may keep a lease open")
+    heartbeat_s: float = Field(default=10.0, gt=0, description="between lease calls while no queue is usable")
+    health_s: float = Field(default=5.0, gt=0, description="between looks at the queues while idle")
+    cups_timeout_s: float = Field(default=5.0, gt=0)
+    printer_timeout_s: float = Field(default=2.0, gt=0)
+    request_timeout_s: float = Field(default=15.0, gt=0, description="for a call to the service, beside poll_wait_s")
+    backoff_max_s: float = Field(default=60.0, gt=0, description="longest pause after errors of the service")
+    document_max_bytes: int = Field(default=8_000_000, gt=0)
+    attempts: int = Field(default=3, ge=1, description="attempts that certainly gave no paper before a job fails")
+    jobs_per_queue: int = Field(default=2, ge=1)
+    return_s: float = Field(default=20.0, gt=0, description="unsent jobs go back after so long without a usable queue")
+    silence_s: float = Field(default=60.0, gt=0, description="a silent printer makes its job uncertain after so long")
+    stall_s: float = Field(default=300.0, gt=0, description="the same, where CUPS does not get on")
+    poll_s: float = Field(default=0.12, gt=0, description="between questions about a fresh job")
+
+    @field_validator("queues", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
