@@ -114,7 +114,7 @@ def _mask(version: int, mask: int) -> _Modules:
         lambda: ((i * j) % 2 + (i * j) % 3) % 2,
         lambda: ((i * j) % 3 + (i + j) % 2) % 2,
     )
-    return (conditions[mask]() == 0).astype(np.uint8)
+    return np.asarray(conditions[mask]() == 0, dtype=np.uint8)
 
 
 @cache
@@ -142,14 +142,14 @@ def _penalty(modules: _Modules) -> int:
         same = lines[:, 1:] == lines[:, :-1]
         five = same[:, :-3] & same[:, 1:-2] & same[:, 2:-1] & same[:, 3:]
         # A run of n >= 5 has n - 4 windows of five and costs n - 2: one a window, and two more where it begins.
-        begins = np.count_nonzero(five[:, 0]) + np.count_nonzero(five[:, 1:] & ~five[:, :-1])
-        total += np.count_nonzero(five) + 2 * begins
-        windows = np.zeros((side, side - 10), dtype=np.uint16)
+        begins = int(np.count_nonzero(five[:, 0]) + np.count_nonzero(five[:, 1:] & ~five[:, :-1]))
+        total += int(np.count_nonzero(five)) + 2 * begins
+        windows: NDArray[np.unsignedinteger[Any]] = np.zeros((side, side - 10), dtype=np.uint16)
         for offset in range(11):
-            windows = (windows << 1) | lines[:, offset : side - 10 + offset]
-        total += 40 * sum(np.count_nonzero(windows == pattern) for pattern in _FINDER_LIKE)
+            windows = windows * 2 + lines[:, offset : side - 10 + offset]
+        total += 40 * sum(int(np.count_nonzero(windows == pattern)) for pattern in _FINDER_LIKE)
     block = modules[1:, 1:]
     squares = (block == modules[:-1, 1:]) & (block == modules[1:, :-1]) & (block == modules[:-1, :-1])
-    total += 3 * np.count_nonzero(squares)
+    total += 3 * int(np.count_nonzero(squares))
     dark_percent = 100 * np.count_nonzero(modules) / side**2
     return int(total + 10 * int(abs(dark_percent - 50) / 5))

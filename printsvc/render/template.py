@@ -8,15 +8,16 @@ page. The same data give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
-from fontTools.ttLib import TTFont
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -29,11 +30,14 @@ from printsvc.render.qr import QrMatrix, encode_qr
 _MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
 # Layout is in floating point: what stands out by less than this (px) is no overflow.
 _TOLERANCE_PX: Final = 0.05
+# An edge that lies on a dot's edge but for the last bit of a float makes rasterisers draw one dot more: the symbol
+# keeps that far away from it on each side, 1/250 of a dot at 300 dpi.
+_HAIR_PT: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
 class QrImage:
-    """Where a template puts the symbol, without its quiet zone; all whole dots of the form's `dpi`."""
+    """Where a template puts the symbol, without its quiet zone; all whole dots of the form's `dpi` but for a hair."""
 
     url: str
     left_pt: float
@@ -102,6 +106,14 @@ class FormLibrary:
         """Return the form; NotFoundError if there is none of that id, RenderError if it is broken."""
         return self._get(form_id).form
 
+    def sample(self, form_id: FormId) -> PageData:
+        """Return the form's own example, `sample.json`: nobody's data."""
+        self._get(form_id)
+        try:
+            return cast(PageData, json.loads((self._templates_dir / form_id / "sample.json").read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise _form_error(form_id, error) from error
+
     def render_pdf(self, form_id: FormId, page: PageData) -> bytes:
         """Return the page as a tagged PDF (PDF/UA-1); equal data give equal bytes.
 
@@ -109,7 +121,7 @@ class FormLibrary:
         that no font has; QrCapacityError if the QR text is too long; RenderError if the form itself is wrong.
         """
         loaded = self._get(form_id)
-        self._check(loaded.form, page)
+        shown = self._check(loaded.form, page)
         settings = loaded.form.qr
         matrix = encode_qr(
             page["qr"], level=settings.level, min_version=settings.min_version, max_version=settings.max_version
@@ -118,11 +130,11 @@ class FormLibrary:
         png = matrix.png()
         resources = {f"form:{name}": data for name, data in loaded.assets.items()}
         resources |= {image.url: png for image in images.values() if image is not None}
-        fit = {name: 0 for name in _slot_names(loaded.form)}
+        fit = dict.fromkeys(_slot_names(loaded.form), 0)
         while True:
             html = self._html(loaded, page, fit, images)
             document = self._lay_out(loaded, html, resources)
-            tight = _overflowing(loaded.form, document, fit)
+            tight = _overflowing(loaded.form, document, shown, fit)
             if not tight:
                 break
             for name, (sizes_down, slot) in tight.items():
@@ -187,8 +199,11 @@ class FormLibrary:
             raise _form_error(loaded.form.form_id, ValueError("it must be one page without attachments"))
         return document
 
-    def _check(self, form: Form, page: PageData) -> None:
-        """Raise InputError with every text that cannot be drawn: missing, or with a character that no font has."""
+    def _check(self, form: Form, page: PageData) -> set[str]:
+        """Return the slots that the page shows: all but those of unused rows.
+
+        InputError has every text that cannot be drawn: missing, or with a character that no font has.
+        """
         if len(page["rows"]) != form.doses:
             raise InputError(
                 [
@@ -201,11 +216,13 @@ class FormLibrary:
                 ]
             )
         problems = []
+        shown = set()
         for name in _slot_names(form):
             slot = _rule(form, name)
             text = _text_at(page, _source(name, slot))
             if text is None:
                 continue
+            shown.add(name)
             pointer = _pointer(name, slot)
             if slot.required and not text.strip():
                 problems.append(Problem(pointer, "missing", "Thiếu nội dung bắt buộc.", "A required text is missing."))
@@ -220,6 +237,7 @@ class FormLibrary:
         if problems:
             # A text that stands in two places is reported once.
             raise InputError(list({(problem.pointer, problem.code): problem for problem in problems}.values()))
+        return shown
 
     def _can_draw(self, character: str) -> bool:
         # Format characters (bidi, zero width, soft hyphen) are drawn as nothing, or turn the line round: no paper.
@@ -289,14 +307,14 @@ def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
         images[place.name] = QrImage(
             # One URL for all places: the PDF holds the picture once.
             url="qr:symbol",
-            left_pt=round(settings.points(place.left_dots + inset), 3),
-            top_pt=round(settings.points(place.top_dots + inset), 3),
-            side_pt=round(settings.points(side), 3),
+            left_pt=round(settings.points(place.left_dots + inset) + _HAIR_PT, 3),
+            top_pt=round(settings.points(place.top_dots + inset) + _HAIR_PT, 3),
+            side_pt=round(settings.points(side) - 2 * _HAIR_PT, 3),
         )
     return images
 
 
-def _overflowing(form: Form, document: Any, fit: Mapping[str, int]) -> dict[str, tuple[int, Slot]]:
+def _overflowing(form: Form, document: Any, shown: Set[str], fit: Mapping[str, int]) -> dict[str, tuple[int, Slot]]:
     """Return the slots whose text does not fit its box, each with how many sizes to go down.
 
     What is measured is the layout itself, so there is no second opinion on widths. WeasyPrint's box tree has no public
@@ -304,13 +322,15 @@ def _overflowing(form: Form, document: Any, fit: Mapping[str, int]) -> dict[str,
     """
     from weasyprint.formatting_structure.boxes import LineBox, TextBox
 
-    tight: dict[str, tuple[int, Slot]] = {}
-    seen: set[int] = set()
-    for box in document.pages[0]._page_box.descendants():
+    boxes: dict[str, Any] = {}
+    for box in document.pages[0]._page_box.descendants(placeholders=True):
         name = None if box.element is None else box.element.get("data-slot")
-        if name is None or id(box.element) in seen:
-            continue
-        seen.add(id(box.element))
+        if name is not None:
+            boxes.setdefault(name, box)  # the slot's own box comes before those inside it
+    if boxes.keys() != shown:
+        raise _form_error(form.form_id, ValueError("its slots are not those of its form.toml"))
+    tight: dict[str, tuple[int, Slot]] = {}
+    for name, box in boxes.items():
         slot = _rule(form, name)
         lines = [child for child in box.children if isinstance(child, LineBox)]
         texts = [text for line in lines for text in line.descendants() if isinstance(text, TextBox)]
@@ -321,9 +341,7 @@ def _overflowing(form: Form, document: Any, fit: Mapping[str, int]) -> dict[str,
                 left - _TOLERANCE_PX <= text.position_x and text.position_x + text.width <= right + _TOLERANCE_PX
                 for text in texts
             )
-            and all(
-                line.position_y + line.height <= box.content_box_y() + box.height + _TOLERANCE_PX for line in lines
-            )
+            and all(line.position_y + line.height <= box.content_box_y() + box.height + _TOLERANCE_PX for line in lines)
         )
         if fits:
             continue

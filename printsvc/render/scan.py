@@ -1,0 +1,154 @@
+"""The QR texts in what somebody hands over: a picture, a PDF, or the text itself.
+
+Everything here comes from outside, so each step has a limit that is checked before memory is spent: bytes, pixels,
+pages. The call is slow (up to seconds) and holds a thread: call it off the event loop.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pypdfium2
+import pypdfium2.raw
+import zxingcpp
+from PIL import Image
+
+from printsvc.errors import ScanError
+
+MAX_BYTES: Final = 20_000_000
+MAX_PIXELS: Final = 50_000_000
+MAX_PAGES: Final = 20
+# An HCERT fills at most one QR of version 40 in alphanumeric mode.
+_MAX_TEXT: Final = 4_296
+_PREFIX: Final = b"HC1:"
+_POINTS_PER_INCH: Final = 72
+_PDF_DPI: Final = (300, 200, 450)
+_PICTURE_SCALES: Final = (1.0, 2.0, 0.5)
+# PDFium is not safe to call from two threads.
+_pdfium_lock = threading.Lock()
+
+
+def read_codes(data: bytes) -> list[str]:
+    """Return the texts of all QR codes in a PNG, JPEG or PDF, or the text itself if it begins with `HC1:`.
+
+    Each text stands once, in the order found; at least one. ScanError says in both languages why there is none: not a
+    picture (`not_readable`), too large (`too_large`), or a picture without a code (`no_code`).
+    """
+    if len(data) > MAX_BYTES:
+        raise _too_large()
+    if data.lstrip()[:4].upper() == _PREFIX:
+        return [_text_code(data)]
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        found = _codes_of_picture(data)
+    elif b"%PDF-" in data[:1024]:
+        with _pdfium_lock:
+            found = _codes_of_pdf(data)
+    else:
+        raise _not_readable()
+    if not found:
+        raise ScanError(
+            en="No QR code was found. Take the picture closer, in good light, with the whole code in it.",
+            vi="Không tìm thấy mã QR. Hãy chụp gần hơn, đủ sáng và lấy trọn mã.",
+            code="no_code",
+        )
+    return found
+
+
+def _text_code(data: bytes) -> str:
+    text = data.strip()
+    if len(text) > _MAX_TEXT:
+        raise _too_large()
+    try:
+        return text.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise _not_readable() from error
+
+
+def _codes_of_picture(data: bytes) -> list[str]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise _too_large()
+            grey = _on_white(picture)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise _not_readable() from error
+    for scale in _PICTURE_SCALES:
+        width, height = round(grey.width * scale), round(grey.height * scale)
+        if min(width, height) < 1 or width * height > MAX_PIXELS:
+            continue
+        if found := _decode(grey if scale == 1 else grey.resize((width, height), Image.Resampling.BICUBIC)):
+            return found
+    return []
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """In grey; what is transparent becomes paper."""
+    if "A" not in picture.getbands() and "transparency" not in picture.info:
+        return picture.convert("L")
+    rgba = picture.convert("RGBA")
+    paper = Image.new("RGBA", rgba.size, "white")
+    paper.alpha_composite(rgba)
+    return paper.convert("L")
+
+
+def _codes_of_pdf(data: bytes) -> list[str]:
+    try:
+        with pypdfium2.PdfDocument(data) as document:
+            if len(document) > MAX_PAGES:
+                raise _too_large()
+            found: dict[str, None] = {}
+            for number in range(len(document)):
+                page = document[number]
+                try:
+                    found |= dict.fromkeys(_codes_of_page(page))
+                finally:
+                    page.close()
+            return list(found)
+    except pypdfium2.PdfiumError as error:
+        raise _not_readable() from error
+
+
+def _codes_of_page(page: Any) -> list[str]:
+    for grey in _rasters(page):
+        if found := _decode(grey):
+            return found
+    return []
+
+
+def _rasters(page: Any) -> Iterator[Image.Image]:
+    """The page at each resolution that stays under the limit; ScanError if not even one does."""
+    width_pt, height_pt = page.get_size()
+    small_enough = [dpi for dpi in _PDF_DPI if 0 < width_pt * height_pt * (dpi / _POINTS_PER_INCH) ** 2 <= MAX_PIXELS]
+    if not small_enough:
+        raise _too_large()
+    for dpi in small_enough:
+        bitmap = page.render(scale=dpi / _POINTS_PER_INCH, grayscale=True, may_draw_forms=False)
+        try:
+            yield bitmap.to_pil().convert("L")
+        finally:
+            bitmap.close()
+
+
+def _decode(grey: Image.Image) -> list[str]:
+    results = zxingcpp.read_barcodes(grey, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode))
+    return list(dict.fromkeys(result.text for result in results if result.valid and result.text))
+
+
+def _not_readable() -> ScanError:
+    return ScanError(
+        en="This is neither a picture (PNG, JPEG), nor a PDF, nor a code that begins with HC1:.",
+        vi="Đây không phải ảnh (PNG, JPEG), tệp PDF hay mã bắt đầu bằng HC1:.",
+        code="not_readable",
+    )
+
+
+def _too_large() -> ScanError:
+    return ScanError(
+        en="The file is too large to be read: at most 20 MB, 50 megapixels, 20 pages.",
+        vi="Tệp quá lớn để đọc: tối đa 20 MB, 50 triệu điểm ảnh, 20 trang.",
+        code="too_large",
+    )
