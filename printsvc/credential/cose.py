@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -41,6 +42,7 @@ TOLERANCES: Mapping[str, str] = MappingProxyType(
         "Singaporean issuers.",
         "two-entries": "Two entries in one group before schema 1.3.0, which first forbade it: Romanian and Slovak.",
         "empty-country": "An empty country of vaccination, test or recovery: Dutch issuers.",
+        "float-dose-number": "Dose numbers as 3.0: JSON Schema counts it as an integer; Irish issuers.",
         "p-384": "ES256 with a P-384 key: RFC 9053, 2.1 names the digest only; Spanish issuers.",
     }
 )
@@ -65,6 +67,7 @@ class CoseSign1:
     to_be_signed: bytes
 
 
+@lru_cache(maxsize=64)
 def encode_protected(algorithm: Algorithm, kid: bytes) -> bytes:
     """Return the protected header's bytes: what a signer uses for every certificate."""
     return encode_cbor({ALG: int(algorithm), KID: kid})

@@ -32,8 +32,8 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:T[0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)?)?")
 _COUNTRY = re.compile(r"[A-Z]{1,10}")
 # ISO 3166-1, 8.1.3: for users, so never a country; XK is what everybody uses for Kosovo.
 _NO_COUNTRY = re.compile(r"AA|Q[M-Z]|X[A-JL-Z]|ZZ")
-# EMA SPOR: an organisation is ORG- and nine digits. Codes of other registers have no form to check.
-_ORGANISATION = re.compile(r"ORG-\d{9}|(?!ORG-).*")
+# EMA SPOR: an organisation is ORG- and nine digits (San Marino writes ten). Other registers' codes have no form.
+_ORGANISATION = re.compile(r"ORG-\d{9,10}|(?!ORG-).*")
 _MAX_DOSES = 99
 
 _TEXTS: dict[Usage, tuple[str, ...]] = {
@@ -123,7 +123,7 @@ def _envelope_problems(payload: dict[str, Any], issued_on: date | None) -> Itera
     born = payload.get("dob")
     if not isinstance(born, str) or not (_BIRTH.fullmatch(born) or _BIRTH_WITH_TIME.fullmatch(born)):
         yield "dob: not a date between 1900 and 2099"
-    elif issued_on is not None and born[:10] > (issued_on + timedelta(days=1)).isoformat():
+    elif issued_on is not None and born[:10] > _day_after(issued_on).isoformat():
         yield "dob: after the day of issue"
 
 
@@ -183,9 +183,14 @@ def _entry_problems(usage: Usage, entry: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: longer than {MAX_LENGTH} characters"
     if usage is Usage.VACCINATION:
         for key in ("dn", "sd"):
-            number = entry.get(key)
-            if type(number) is not int or not 1 <= number <= _MAX_DOSES:
+            number: Any = entry.get(key)
+            whole = type(number) is int or (type(number) is float and number.is_integer())
+            if not whole or not 1 <= number <= _MAX_DOSES:
                 yield f"{key}: not a number from 1 to {_MAX_DOSES}"
+
+
+def _day_after(day: date) -> date:
+    return date.fromordinal(min(day.toordinal() + 1, date.max.toordinal()))
 
 
 def _is_date(text: str) -> bool:

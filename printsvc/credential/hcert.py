@@ -32,6 +32,7 @@ MAX_DECOMPRESSED: Final = 10_240
 ISS, EXP, IAT, HCERT, DCC = 1, 4, 6, -260, 1
 _TAG_DATE_TIME = 0
 _MAX_DATE_TEXT = 40
+_LAST_INSTANT = 253_402_214_400  # 9999-12-31T00:00:00Z
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,9 @@ def _instant(value: Any) -> datetime | None:
         return None
     if not _is_number(value):
         raise NotHcertError("claims", "A time in the claims is not a number.")
-    try:
-        return datetime.fromtimestamp(int(value), UTC)
-    except (OverflowError, ValueError, OSError):
-        raise NotHcertError("claims", "A time in the claims is out of range.") from None
+    if not 0 <= value < _LAST_INSTANT:
+        raise NotHcertError("claims", "A time in the claims is out of range.")
+    return datetime.fromtimestamp(int(value), UTC)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

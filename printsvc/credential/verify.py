@@ -176,14 +176,15 @@ def _verdict_on_content(
     allowed = [dsc for dsc in signers if dsc.may_sign(usage)]
     if not allowed:
         return _verdict(Outcome.WRONG_KEY_USAGE, "key_usage", claims, first)
-    in_force = [dsc for dsc in allowed if dsc.not_before <= at + CLOCK_SKEW and at <= dsc.not_after]
+    in_force = [dsc for dsc in allowed if dsc.not_before - at <= CLOCK_SKEW and at <= dsc.not_after]
     signer = (in_force or allowed)[0]
     if revoked is not None and revoked(decoded):
         return _verdict(Outcome.REVOKED, "revocation", claims, signer)
-    if decoded.issued_at is not None and decoded.issued_at > at + CLOCK_SKEW:
+    if decoded.issued_at is not None and decoded.issued_at - at > CLOCK_SKEW:
         return _verdict(Outcome.NOT_YET_VALID, "issued_at", claims, signer)
-    # RFC 8392, 3.1.4: not at or after exp. A certificate without an end would outlive every signer.
-    if decoded.expires_at is None or decoded.expires_at <= at:
+    # The second of exp itself still counts: so the EU's verifiers and test data have it, RFC 8392 would not. A
+    # certificate without an end would outlive every signer: it has ended.
+    if decoded.expires_at is None or decoded.expires_at < at:
         return _verdict(Outcome.EXPIRED, "expires_at", claims, signer)
     if not in_force:
         return _verdict(Outcome.SIGNER_EXPIRED, "signer", claims, signer)
@@ -214,6 +215,8 @@ def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked 
     if not isinstance(request, dict):
         return _malformed(None, "The line is not a JSON object.")
     identifier = request.get("id")
+    if isinstance(identifier, dict | list):
+        identifier = None
     if "code" not in request:
         return _malformed(identifier, "The line has no code.")
     given = request.get("certificates")
