@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked 
     if not isinstance(request, dict):
         return _malformed(None, "The line is not a JSON object.")
     identifier = request.get("id")
-    if isinstance(identifier, dict | list):
+    if isinstance(identifier, dict | list) or identifier in (math.inf, -math.inf):
         identifier = None
     if "code" not in request:
         return _malformed(identifier, "The line has no code.")
