@@ -1,0 +1,88 @@
+"""The lab's processes: started with a tag in their environment, found and ended by it.
+
+cupsd puts each filter and backend in its own process group and a backend outlives a killed cupsd, so neither a group
+nor a parent says whose a process is. The tag is inherited by all of them (cupsd passes it on by `SetEnv`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lab.errors import LabError
+
+TAG = "PRINTSVC_LAB"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_REAPER = Path(__file__).with_name("reaper.py")
+
+
+class ProcessSet:
+    """Every process of one lab. `close()` ends them; a reaper does so when this process dies without it."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        # The write end of this pipe is what keeps the lab alive: it closes when this process ends, however it ends.
+        self._reaper = subprocess.Popen(  # noqa: S603 our own program
+            [sys.executable, "-I", "-S", str(_REAPER), f"{TAG}={tag}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": PATH},
+            start_new_session=True,
+        )
+
+    def spawn(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start `command` in a session of its own, its output appended to `log`."""
+        with log.open("ab") as output:
+            return subprocess.Popen(  # noqa: S603 the lab's own commands
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={"PATH": PATH, "LC_ALL": "C.UTF-8", "TZ": "UTC", TAG: self.tag, **environment},
+                start_new_session=True,
+            )
+
+    def close(self) -> None:
+        """End all; returns when none is left."""
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
+        self._reaper.wait(timeout=30)
+
+
+def kill_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill -9 a process that `spawn` started, with the children that share its process group."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(ready: Callable[[], bool], timeout_s: float, what: str, poll_s: float = 0.02) -> None:
+    """Return as soon as `ready()` is true; LabError naming `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if time.monotonic() > deadline:
+            raise LabError(f"{what}: not within {timeout_s:g} s")
+        time.sleep(poll_s)
+
+
+def listens(port: int) -> bool:
+    """True when somebody accepts connections on this loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
