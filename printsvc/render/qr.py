@@ -153,3 +153,10 @@ def _penalty(modules: _Modules) -> int:
     total += 3 * int(np.count_nonzero(squares))
     dark_percent = 100 * np.count_nonzero(modules) / side**2
     return int(total + 10 * int(abs(dark_percent - 50) / 5))
+
+
+def alphanumeric_capacity(level: str, version: int) -> int:
+    """Return how many characters of the alphanumeric mode a symbol holds (ISO/IEC 18004, tables 3 and 7)."""
+    bits = util.BIT_LIMIT_TABLE[_LEVELS[level]][version] - 4 - util.length_in_bits(util.MODE_ALPHA_NUM, version)
+    pairs, rest = divmod(bits, 11)
+    return int(2 * pairs + (1 if rest >= 6 else 0))

@@ -64,7 +64,9 @@ class Store:
             self.engine = _sqlite_writer(path)
             self._read_engine = _sqlite_reader(path, readers)
         else:
-            self.engine = create_engine(parsed, pool_size=writers + 2, max_overflow=4, pool_pre_ping=True)
+            self.engine = create_engine(
+                parsed, hide_parameters=True, pool_size=writers + 2, max_overflow=4, pool_pre_ping=True
+            )
             self._read_engine = self.engine.execution_options(postgresql_readonly=True)
         self._tasks: queue.SimpleQueue[_Task | object] = queue.SimpleQueue()
         self._threads = [
@@ -219,7 +221,11 @@ def _lock_file(path: Path) -> IO[str]:
 
 def _sqlite_writer(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}", pool_size=1, max_overflow=0, connect_args={"check_same_thread": False, "timeout": 10}
+        f"sqlite:///{path}",
+        hide_parameters=True,
+        pool_size=1,
+        max_overflow=0,
+        connect_args={"check_same_thread": False, "timeout": 10},
     )
 
     @event.listens_for(engine, "connect")
@@ -238,6 +244,7 @@ def _sqlite_writer(path: Path) -> Engine:
 def _sqlite_reader(path: Path, readers: int) -> Engine:
     engine = create_engine(
         f"sqlite:///file:{path}?mode=ro&uri=true",
+        hide_parameters=True,
         pool_size=readers + 1,
         connect_args={"check_same_thread": False, "timeout": 10},
     )

@@ -77,7 +77,9 @@ doses = Table(
     Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
     # SHA-256 over nationality, type and number: finds a person's other doses without an index over their numbers.
     Column("person_key", String(64), nullable=True),
+    # The event as it was sent, which a replay is compared with; the identity result that counts now stands beside it.
     Column("event", JSON, nullable=False),
+    Column("identity", JSON, nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("reasons", JSON, nullable=False),
     Column("mark", String(32), nullable=False),
@@ -160,6 +162,12 @@ Index(
     print_jobs.c.deadline,
     sqlite_where=print_jobs.c.state == "leased",
     postgresql_where=print_jobs.c.state == "leased",
+)
+Index(
+    "ix_print_jobs_document_sha256",
+    print_jobs.c.document_sha256,
+    sqlite_where=print_jobs.c.document_sha256.is_not(None),
+    postgresql_where=print_jobs.c.document_sha256.is_not(None),
 )
 Index("ix_print_jobs_site_state", print_jobs.c.site_id, print_jobs.c.state)
 

@@ -105,6 +105,7 @@ def upgrade() -> None:
         sa.Column("site_id", sa.String(length=64), nullable=False),
         sa.Column("person_key", sa.String(length=64), nullable=True),
         sa.Column("event", sa.JSON(), nullable=False),
+        sa.Column("identity", sa.JSON(), nullable=False),
         sa.Column("outcome", sa.String(length=16), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
         sa.Column("mark", sa.String(length=32), nullable=False),
@@ -203,6 +204,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("state = 'leased'"),
             postgresql_where=sa.text("state = 'leased'"),
         )
+        batch_op.create_index(
+            "ix_print_jobs_document_sha256",
+            ["document_sha256"],
+            unique=False,
+            sqlite_where=sa.text("document_sha256 IS NOT NULL"),
+            postgresql_where=sa.text("document_sha256 IS NOT NULL"),
+        )
         batch_op.create_index("ix_print_jobs_site_state", ["site_id", "state"], unique=False)
         batch_op.create_index(
             "ix_print_jobs_waiting",
@@ -219,6 +227,11 @@ def downgrade() -> None:
             "ix_print_jobs_waiting",
             sqlite_where=sa.text("state = 'waiting'"),
             postgresql_where=sa.text("state = 'waiting'"),
+        )
+        batch_op.drop_index(
+            "ix_print_jobs_document_sha256",
+            sqlite_where=sa.text("document_sha256 IS NOT NULL"),
+            postgresql_where=sa.text("document_sha256 IS NOT NULL"),
         )
         batch_op.drop_index("ix_print_jobs_site_state")
         batch_op.drop_index(

@@ -1,0 +1,169 @@
+"""sites, printers, keys, stats, jobs: looking at a running service, and changing it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from printsvc.cli.remote import Remote, with_remote
+
+
+def _table(title: str, columns: list[str], rows: list[list[Any]], empty: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[str(cell) for cell in row])
+    Console().print(table)
+
+
+@click.group()
+def sites() -> None:
+    """Injection sites."""
+
+
+@sites.command("list")
+@with_remote
+def list_sites(remote: Remote) -> None:
+    """List the sites."""
+    found = remote.call("GET", "/v1/sites")["sites"]
+    rows = [[site["site_id"], site["name"], site["authority"], site["province"]] for site in found]
+    _table("Sites", ["site", "name", "authority", "province"], rows, "There are no sites yet: printsvc sites add")
+
+
+@sites.command("add")
+@click.argument("site_id")
+@click.option("--name", required=True, help="Name that stands on the paper.")
+@click.option("--authority", default="SỞ Y TẾ", show_default=True, help="Issuing unit on the paper.")
+@click.option("--province", default="", help="Province code.")
+@with_remote
+def add_site(remote: Remote, site_id: str, name: str, authority: str, province: str) -> None:
+    """Make a site."""
+    body = {"site_id": site_id, "name": name, "authority": authority, "province": province}
+    site = remote.call("POST", "/v1/sites", body)
+    click.echo(f"Site {site['site_id']}: {site['name']}")
+
+
+@sites.command("enrol")
+@click.argument("site_id")
+@with_remote
+def enrol(remote: Remote, site_id: str) -> None:
+    """Make a one-time code with which an agent joins the site."""
+    answer = remote.call("POST", f"/v1/sites/{site_id}/enrolment-codes")
+    click.echo(answer["code"])
+    click.echo(f"valid until {answer['expires_at']}, once: printsvc-spooler enroll --code …", err=True)
+
+
+@sites.command("worklist")
+@click.argument("site_id")
+@with_remote
+def worklist(remote: Remote, site_id: str) -> None:
+    """List what at a site needs a person."""
+    answer = remote.call("GET", f"/v1/sites/{site_id}/worklist")
+    rows = [["held", dose["dose_id"], "; ".join(r["vi"] for r in dose["reasons"])] for dose in answer["held"]]
+    rows += [[job["state"], job["job_id"], f"{job['queue']} {job['state_reason']}"] for job in answer["print_jobs"]]
+    _table(f"Worklist of {site_id}", ["what", "id", "why"], rows, "Nothing waits for a person.")
+
+
+@click.group()
+def printers() -> None:
+    """Printers of the sites."""
+
+
+@printers.command("list")
+@click.option("--site", "site_id", help="One site only.")
+@with_remote
+def list_printers(remote: Remote, site_id: str | None) -> None:
+    """List the printers as their agents last told."""
+    found = remote.call("GET", "/v1/printers" + (f"?site_id={site_id}" if site_id else ""))["printers"]
+    rows = [
+        [
+            p["site_id"],
+            p["queue"],
+            p["state"],
+            ", ".join(p["state_reasons"]),
+            p["make_and_model"],
+            "; ".join(p["problems"]),
+        ]
+        for p in found
+    ]
+    _table(
+        "Printers", ["site", "queue", "state", "reasons", "model", "problems"], rows, "No agent told of a printer yet."
+    )
+
+
+@click.group()
+def jobs() -> None:
+    """Print jobs: one for each paper wanted."""
+
+
+@jobs.command("list")
+@click.option("--site", "site_id", help="One site only.")
+@click.option("--state", default="", help="States, with commas: uncertain,failed")
+@with_remote
+def list_jobs(remote: Remote, site_id: str | None, state: str) -> None:
+    """List print jobs, oldest change first."""
+    query = "&".join(part for part in (f"site_id={site_id}" if site_id else "", f"state={state}") if part)
+    found = remote.call("GET", f"/v1/print-jobs?{query}")["print_jobs"]
+    rows = [[j["job_id"], j["site_id"], j["copy_number"], j["state"], j["queue"], j["state_reason"]] for j in found]
+    _table("Print jobs", ["job", "site", "copy", "state", "queue", "reason"], rows, "There are none.")
+
+
+@jobs.command("settle")
+@click.argument("job_id")
+@click.argument("seen", type=click.Choice(["here", "not_here", "spoilt"]))
+@with_remote
+def settle(remote: Remote, job_id: str, seen: str) -> None:
+    """Say what became of a paper; not_here and spoilt print the next copy."""
+    answer = remote.call("POST", f"/v1/print-jobs/{job_id}/settle", {"seen": seen})
+    click.echo(f"{answer['print_job']['job_id']}: {answer['print_job']['state']}")
+    if answer["replacement"]:
+        click.echo(f"copy {answer['replacement']['copy_number']}: {answer['replacement']['job_id']}")
+
+
+@jobs.command("retry")
+@click.argument("job_id")
+@with_remote
+def retry(remote: Remote, job_id: str) -> None:
+    """Print again what certainly made no paper."""
+    click.echo(remote.call("POST", f"/v1/print-jobs/{job_id}/retry")["state"])
+
+
+@click.group()
+def keys() -> None:
+    """Signing keys."""
+
+
+@keys.command("list")
+@with_remote
+def list_keys(remote: Remote) -> None:
+    """List the published signers: the trust list."""
+    found = remote.call("GET", "/v1/trust-list")["certificates"]
+    rows = [[c["kid"], c["country"], c["not_before"], c["not_after"], c["thumbprint"][:16]] for c in found]
+    _table("Signers", ["kid", "country", "from", "until", "thumbprint"], rows, "There is no signer.")
+
+
+@click.command()
+@click.option("--site", "site_id", help="One site only.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@with_remote
+def stats(remote: Remote, site_id: str | None, as_json: bool) -> None:
+    """Count doses, certificates and papers."""
+    answer = remote.call("GET", "/v1/stats" + (f"?site_id={site_id}" if site_id else ""))
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    rows = [[name, answer[name]] for name in ("doses", "held", "certificates", "with_paper", "printed", "confirmed")]
+    rows += [["unaccounted", answer["unaccounted"]], ["coverage", f"{answer['paper_percent']} %"]]
+    _table("Coverage", ["what", "number"], rows, "")
+
+
+COMMANDS = (sites, printers, jobs, keys, stats)

@@ -1,0 +1,131 @@
+"""verify: is this certificate genuine and valid?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+def _trust(path: Path | None, url: str | None) -> Any:
+    """Return the trust list of a file (JSON of /v1/trust-list, or PEM certificates), or of a service."""
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from printsvc.cli.remote import Remote
+    from printsvc.credential.trust import TrustList, make_trust_list
+    from printsvc.errors import CredentialError
+
+    if path is None:
+        return TrustList.from_json(Remote(url or DEFAULT_URL, "").call("GET", "/v1/trust-list"))
+    raw = path.read_bytes()
+    try:
+        if b"-----BEGIN CERTIFICATE-----" in raw:
+            ders = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(raw)]
+            return make_trust_list(ders, version=0, made_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        return TrustList.from_json(json.loads(raw))
+    except ValueError:
+        raise CredentialError(
+            f"{path} is neither a trust list nor PEM certificates.",
+            vi=f"{path} không phải danh sách tin cậy hay chứng thư PEM.",
+            code="trust_list_invalid",
+        ) from None
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--trust", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trust list: JSON or PEM.")
+@click.option("--url", envvar="PRINTSVC_URL", help=f"Service to take the trust list from. [{DEFAULT_URL}]")
+@click.option("--at", "at_text", help="Verify as of this time (ISO 8601) instead of now.")
+@click.option("--batch", is_flag=True, help="Read NDJSON lines from standard input, answer a line for each.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a code.")
+def verify(
+    files: tuple[Path, ...], trust: Path | None, url: str | None, at_text: str | None, batch: bool, as_json: bool
+) -> None:
+    """Verify the codes in FILES: a text, PNG, JPEG or PDF; - is standard input.
+
+    Exit code 0 when every code is valid, 1 when one is not, 2 when something cannot be read.
+    """
+    from printsvc.app import clock
+    from printsvc.credential.verify import parse_instant
+
+    try:
+        now = parse_instant(at_text) if at_text else clock()
+    except ValueError:
+        raise click.BadParameter("not a time in ISO 8601", param_hint="--at") from None
+    if batch:
+        _batch(trust, url, now)
+        return
+    if not files:
+        raise click.UsageError("Name a file, or - for standard input.")
+    from printsvc.errors import PrintsvcError
+    from printsvc.flows.verify import verify_file
+
+    worst = 0
+    trusted = _trust(trust, url)
+    for path in files:
+        try:
+            body = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            verdicts = verify_file(body, trust=trusted, now=now)
+        except OSError as error:
+            worst = 2
+            click.echo(f"{path}: {error.strerror}", err=True)
+            continue
+        except PrintsvcError as error:
+            worst = 2
+            click.echo(f"{path}: {error.en} / {error.vi}", err=True)
+            continue
+        for verdict in verdicts:
+            if verdict["verdict"] != "valid":
+                worst = max(worst, 1)
+            if as_json:
+                click.echo(json.dumps({"file": str(path)} | verdict, ensure_ascii=False))
+            else:
+                _print(path, verdict)
+    sys.exit(worst)
+
+
+def _print(path: Path, verdict: dict[str, Any]) -> None:
+    click.echo(f"{path}: {verdict['verdict']}")
+    click.echo(f"  {verdict['detail_vi']} / {verdict['detail']}")
+    claims = verdict.get("claims") or {}
+    payload = claims.get("hcert") or {}
+    name = payload.get("nam") or {}
+    if isinstance(name, dict) and name:
+        click.echo(f"  {name.get('fn', '')} {name.get('gn', '')}, {payload.get('dob', '')}")
+    for entry in payload.get("v") or []:
+        if isinstance(entry, dict):
+            click.echo(
+                f"  {entry.get('mp')}  {entry.get('dn')}/{entry.get('sd')}  {entry.get('dt')}  {entry.get('ci')}"
+            )
+    if claims:
+        click.echo(f"  {claims.get('issuer')}: {claims.get('issued_at')} – {claims.get('expires_at')}")
+
+
+def _batch(trust: Path | None, url: str | None, now: Any) -> None:
+    from printsvc.credential.trust import make_trust_list
+    from printsvc.credential.verify import verify_line
+    from printsvc.errors import PrintsvcError
+
+    try:
+        trusted = _trust(trust, url)
+    except PrintsvcError:
+        if trust is not None or url is not None:
+            raise
+        # No service here: lines that bring their own certificates can be judged all the same.
+        trusted = make_trust_list([], version=0, made_at=now)
+    for raw in sys.stdin.buffer:
+        line = raw.decode("utf-8", errors="surrogateescape").rstrip("\r\n")
+        if line.strip():
+            click.echo(json.dumps(verify_line(line, trust=trusted, now=now)))
+    sys.stdout.flush()
+
+
+COMMANDS = (verify,)

@@ -1,0 +1,274 @@
+"""Handing print jobs to the agents of a site, and taking their word for what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from printsvc.domain.form import FormId, PageData
+from printsvc.errors import IllegalTransitionError, NotFoundError, PrintsvcError, UnavailableError
+from printsvc.flows.page import page_of
+from printsvc.flows.services import Services
+from printsvc.printing.job import ON_PAPER, JobEvent, JobState
+from printsvc.store import doses as dose_store
+from printsvc.store import jobs as job_store
+from printsvc.store import sites as site_store
+from printsvc.store.jobs import Happening, PrintJob
+from printsvc.store.sites import Agent, SitePrinter
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A leased job whose document can be fetched."""
+
+    job: PrintJob
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseResult:
+    """`renewed` are (job_id, fencing_token) that the agent keeps; `dropped` are those that it must not start."""
+
+    ready: tuple[Ready, ...]
+    renewed: tuple[tuple[str, int], ...]
+    dropped: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of one event: its number in the journal, applied, duplicate or refused, and the job's state."""
+
+    seq: int
+    outcome: str
+    state: str
+
+
+async def lease(
+    services: Services,
+    agent: Agent,
+    *,
+    journal_id: str,
+    capacity: int,
+    wait_s: float,
+    holding: Sequence[tuple[str, int]] = (),
+) -> LeaseResult:
+    """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
+
+    A page that no form can hold fails its job, with the reason; when pages cannot be drawn now (UnavailableError), the
+    jobs go back to waiting.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + wait_s
+    renewed: list[tuple[str, int]] = []
+    dropped: list[str] = []
+    while True:
+        now = services.clock()
+
+        def claim(
+            connection: Connection, now: datetime = now
+        ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+            deadline = now + timedelta(seconds=services.lease_s)
+            kept, gone = job_store.renew(
+                connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
+            )
+            job_store.expire_leases(connection, agent.site_id, now=now)
+            claimed = job_store.claim_waiting(
+                connection,
+                agent.site_id,
+                agent_id=agent.agent_id,
+                journal_id=journal_id,
+                capacity=capacity,
+                now=now,
+                lease_s=services.lease_s,
+            )
+            return claimed, kept, gone
+
+        jobs, renewed, dropped = await services.store.write(claim)
+        ready = await _draw_all(services, agent, jobs) if jobs else []
+        remaining = give_up_at - loop.time()
+        if ready or dropped or remaining <= 0 or capacity == 0:
+            return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
+        await services.wakeups.wait(agent.site_id, min(remaining, services.lease_s / 3))
+
+
+async def _draw_all(services: Services, agent: Agent, jobs: Sequence[PrintJob]) -> list[Ready]:
+    drawn = await asyncio.gather(*(_draw(services, job) for job in jobs), return_exceptions=True)
+    ready: list[Ready] = []
+    for job, outcome in zip(jobs, drawn, strict=True):
+        if isinstance(outcome, Ready):
+            ready.append(outcome)
+            continue
+        if not isinstance(outcome, PrintsvcError):
+            await _give_back(services, agent, job, JobEvent.RETURN, "service-error")
+            raise outcome
+        if isinstance(outcome, UnavailableError) and outcome.code != "render_crashed":
+            await _give_back(services, agent, job, JobEvent.RETURN, outcome.code)
+        else:
+            await _give_back(services, agent, job, JobEvent.FAIL, outcome.code)
+    return ready
+
+
+async def _give_back(services: Services, agent: Agent, job: PrintJob, event: JobEvent, reason: str) -> None:
+    now = services.clock()
+    happening = Happening(event, now, "service", fencing_token=job.fencing_token, reason=reason[:64])
+
+    def store(connection: Connection) -> None:
+        current = job_store.get_job(connection, job.job_id, lock=True)
+        if (current.state, current.fencing_token) == (JobState.LEASED, job.fencing_token):
+            job_store.apply_event(connection, current, happening, now=now, holder_agent=None, holder_journal=None)
+
+    await services.store.write(store)
+
+
+async def _draw(services: Services, job: PrintJob) -> Ready:
+    """Return the job with its document stored: drawn now, or before."""
+    if job.document_sha256 is not None:
+        sha256 = job.document_sha256
+        body = await services.store.read(lambda c: site_store.find_document(c, sha256))
+        if body is not None:
+            return Ready(job, sha256, len(body))
+    pdf = await draw_certificate(services, job)
+
+    def store(connection: Connection) -> str:
+        sha256 = site_store.insert_document(connection, pdf, now=services.clock())
+        job_store.set_document(connection, job.job_id, sha256)
+        return sha256
+
+    return Ready(job, await services.store.write(store), len(pdf))
+
+
+async def draw_certificate(services: Services, job: PrintJob) -> bytes:
+    """Return the PDF of one paper. Raises NotFoundError, RenderError, InputError for what the form cannot hold."""
+    page = await services.store.read(lambda c: _load_page(c, job))
+    return await services.renderer.render(FormId(job.form), page)
+
+
+def _load_page(connection: Connection, job: PrintJob) -> PageData:
+    dose = dose_store.get_dose_of(connection, job.uvci)
+    key = dose_store.person_key(dose.event.person)
+    others = dose_store.doses_of_person(connection, key) if key else []
+    sites = site_store.find_sites(connection, {dose.event.site_id, *(other.event.site_id for other in others)})
+    names = {site_id: site.name for site_id, site in sites.items()}
+    return page_of(dose, job=job, site=sites[dose.event.site_id], others=others, site_names=names)
+
+
+async def fetch_document(services: Services, agent: Agent, sha256: str) -> bytes:
+    """Return a document that one of the site's jobs prints. Raises NotFoundError, also for another site's."""
+
+    def read(connection: Connection) -> bytes | None:
+        if not job_store.site_prints(connection, agent.site_id, sha256):
+            return None
+        return site_store.find_document(connection, sha256)
+
+    body = await services.store.read(read)
+    if body is None:
+        raise NotFoundError("There is no such document.", vi="Không có tài liệu này.")
+    return body
+
+
+async def report(
+    services: Services, agent: Agent, journal_id: str, events: Sequence[tuple[str, Happening]]
+) -> tuple[int, list[Told]]:
+    """Apply (job_id, happening) pairs of a journal in order, each once; return (acknowledged, what became of each).
+
+    An event that the job's state does not allow is kept in the ledger and changes nothing. A gap in the numbers stops
+    the work there: what comes after it is not acknowledged.
+    """
+    now = services.clock()
+
+    def store(connection: Connection) -> tuple[int, list[Told]]:
+        current = site_store.lock_agent(connection, agent.agent_id)
+        last = current.acknowledged if current.journal_id == journal_id else 0
+        _leave_old_journal(connection, current, journal_id, now)
+        told: list[Told] = []
+        settled: list[str] = []
+        for job_id, happening in sorted(events, key=lambda pair: pair[1].seq or 0):
+            seq = happening.seq or 0
+            if seq <= last:
+                told.append(Told(seq, "duplicate", ""))
+                continue
+            if seq != last + 1:
+                break
+            last = seq
+            told.append(_apply(connection, agent, job_id, replace(happening, journal_id=journal_id), now, settled))
+        site_store.update_agent(connection, agent.agent_id, acknowledged=last, journal_id=journal_id, seen_at=now)
+        site_store.delete_documents(connection, settled)
+        return last, told
+
+    return await services.store.write(store)
+
+
+def _apply(
+    connection: Connection, agent: Agent, job_id: str, happening: Happening, now: datetime, settled: list[str]
+) -> Told:
+    seq = happening.seq or 0
+    try:
+        job = job_store.get_job(connection, job_id, lock=True)
+    except NotFoundError:
+        return Told(seq, "refused", "")
+    if job.site_id != agent.site_id:
+        return Told(seq, "refused", "")  # and no word of the other site's job
+    mine = (job.holder_agent, job.holder_journal) == (agent.agent_id, happening.journal_id)
+    stale = not mine or happening.fencing_token != job.fencing_token
+    if stale and happening.event in (JobEvent.RETURN, JobEvent.FAIL):
+        # "No paper" from one who no longer holds the job says nothing about the one who does. Paper is a fact.
+        job_store.write_refused(connection, job, replace(happening, reason="stale-fencing-token"), now=now)
+        return Told(seq, "refused", job.state)
+    values: dict[str, object] = {}
+    if happening.event is JobEvent.RETURN:
+        values |= {"holder_agent": None, "holder_journal": None}
+    if happening.queue:
+        values["queue"] = happening.queue
+    if happening.attempt_id:
+        values["attempt_id"] = happening.attempt_id
+    if happening.witness:
+        values["witness"] = happening.witness
+    try:
+        job = job_store.apply_event(connection, job, happening, now=now, **values)
+    except IllegalTransitionError:
+        return Told(seq, "refused", job.state)
+    if job.state in ON_PAPER and job.document_sha256:
+        settled.append(job.document_sha256)
+    return Told(seq, "applied", job.state)
+
+
+def _leave_old_journal(connection: Connection, agent: Agent, journal_id: str, now: datetime) -> int:
+    if agent.journal_id == journal_id:
+        return 0
+    return job_store.lose_holder(
+        connection, agent_id=agent.agent_id, journal_id=agent.journal_id, now=now, reason="journal-lost"
+    )
+
+
+async def agent_seen(
+    services: Services,
+    agent: Agent,
+    *,
+    journal_id: str,
+    version: str,
+    clock_skew_ms: int | None,
+    printers: Sequence[SitePrinter] | None,
+) -> int:
+    """Remember what an agent told of itself and its printers (None: nothing new).
+
+    A new journal means that the old one is lost: what it held goes to a person. Return how many jobs that were.
+    """
+    now = services.clock()
+
+    def store(connection: Connection) -> int:
+        current = site_store.lock_agent(connection, agent.agent_id)
+        values: dict[str, object] = {"seen_at": now, "version": version[:32], "clock_skew_ms": clock_skew_ms}
+        lost = _leave_old_journal(connection, current, journal_id, now)
+        if current.journal_id != journal_id:
+            values |= {"journal_id": journal_id, "acknowledged": 0}
+        site_store.update_agent(connection, agent.agent_id, **values)
+        if printers is not None:
+            site_store.replace_printers(connection, agent, printers)
+        return lost
+
+    return await services.store.write(store)

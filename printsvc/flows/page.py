@@ -1,0 +1,141 @@
+"""From records to what stands on the page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta, timezone
+
+from printsvc.credential.translit import name_line
+from printsvc.domain.dose import DoseKind
+from printsvc.domain.form import DoseRow, PageData
+from printsvc.domain.person import IdType, Sex, mask_number
+from printsvc.domain.site import Site
+from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
+from printsvc.errors import NotFoundError
+from printsvc.flows.intake import COUNTRIES
+from printsvc.store.doses import StoredDose
+from printsvc.store.jobs import PrintJob
+
+VIETNAM_TIME = timezone(timedelta(hours=7))
+"""Vietnam has had one offset and no summer time since 1975."""
+
+ROWS: tuple[tuple[DoseKind, int], ...] = (
+    (DoseKind.BASIC, 1),
+    (DoseKind.BASIC, 2),
+    (DoseKind.BASIC, 3),
+    (DoseKind.ADDITIONAL, 1),
+    (DoseKind.BOOSTER, 1),
+    (DoseKind.BOOSTER, 2),
+    (DoseKind.BOOSTER, 3),
+)
+"""The rows of the table in Decision 43/2022: 3 basic, 1 additional, 3 boosters."""
+
+_SEX = {Sex.MALE: "Nam / Male", Sex.FEMALE: "Nữ / Female", Sex.OTHER: "Khác / Other"}
+_ID_LABEL = {
+    IdType.CCCD: "CCCD / ID card",
+    IdType.CMND: "CMND / ID card",
+    IdType.PASSPORT: "Hộ chiếu / Passport",
+    IdType.NONE: "",
+}
+_KIND = {
+    DoseKind.BASIC: ("Mũi", "Dose"),
+    DoseKind.ADDITIONAL: ("Bổ sung", "Additional"),
+    DoseKind.BOOSTER: ("Nhắc lại", "Booster"),
+}
+
+
+def page_of(
+    dose: StoredDose, *, job: PrintJob, site: Site, others: Iterable[StoredDose], site_names: dict[str, str]
+) -> PageData:
+    """Return the page of a dose's certificate for one paper.
+
+    `others` are the person's doses that are known here, this one among them or not; `site_names` names their sites.
+    Raises NotFoundError for a dose without a certificate.
+    """
+    certificate, person, injection = dose.certificate, dose.event.person, dose.event.dose
+    if certificate is None:
+        raise NotFoundError("This dose has no certificate.", vi="Mũi tiêm này chưa có giấy chứng nhận.")
+    product = PRODUCTS[injection.product]
+    prophylaxis = PROPHYLAXES[product.prophylaxis]
+    country_vi, country_en = COUNTRIES[person.nationality]
+    return PageData(
+        qr=certificate.hcert,
+        full_name=person.full_name,
+        name_line=name_line(person.family_name, person.given_name),
+        date_of_birth=_day(person.date_of_birth),
+        sex=_SEX[person.sex],
+        nationality=country_vi if country_vi == country_en else f"{country_vi} / {country_en}",
+        id_label=_ID_LABEL[person.id_type] if person.id_number else "",
+        id_masked=mask_number(person.id_number),
+        disease="COVID-19",
+        doses_received=f"{injection.number}/{injection.series}",
+        injected_on=_day(injection.injected_at.date()),
+        dose_number=str(injection.number),
+        vaccine=f"{prophylaxis.vi} / {prophylaxis.en}",
+        product=product.name,
+        manufacturer=product.manufacturer,
+        uvci=certificate.uvci,
+        uvci_groups=group_uvci(certificate.uvci),
+        authority=site.authority,
+        site_name=site.name,
+        issued_on=_local_day(certificate.issued_at),
+        expires_on=_local_day(certificate.expires_at),
+        copy_number=job.copy_number,
+        rows=dose_rows(dose, others, site_names),
+    )
+
+
+def group_uvci(uvci: str) -> list[str]:
+    """Return the UVCI in pieces that an eye can follow: the prefix, then groups of four, the check character last."""
+    head, colon, tail = uvci.rpartition(":")
+    code, mark, check = tail.partition("#")
+    groups = [head + colon, *(code[start : start + 4] for start in range(0, len(code), 4))]
+    if mark:
+        groups[-1] += mark + check
+    return groups
+
+
+def dose_rows(attested: StoredDose, others: Iterable[StoredDose], site_names: dict[str, str]) -> list[DoseRow | None]:
+    """Return the seven rows of the table.
+
+    A dose goes to the row of its kind: basic doses by their number, additional and booster doses in the order of time.
+    What finds its row taken, or has none, takes the next free row after it; the attested dose always has one.
+    """
+    known = {dose.dose_pk: dose for dose in others} | {attested.dose_pk: attested}
+    ordered = sorted(
+        known.values(), key=lambda dose: (dose is not attested, dose.event.dose.injected_at, dose.event.dose_id)
+    )
+    rows: list[DoseRow | None] = [None] * len(ROWS)
+    in_time = sorted(known.values(), key=lambda dose: (dose.event.dose.injected_at, dose.event.dose_id))
+    for dose in ordered:
+        kind, number = dose.event.dose.kind, dose.event.dose.number
+        if kind is not DoseKind.BASIC:
+            number = 1 + [one.dose_pk for one in in_time if one.event.dose.kind is kind].index(dose.dose_pk)
+        wanted = ROWS.index((kind, number)) if (kind, number) in ROWS else len(ROWS) - 1
+        free = [place for place in (*range(wanted, len(ROWS)), *range(wanted)) if rows[place] is None]
+        if free:
+            rows[free[0]] = _row(dose, number, attested=dose is attested, site_names=site_names)
+    return rows
+
+
+def _row(dose: StoredDose, number: int, *, attested: bool, site_names: dict[str, str]) -> DoseRow:
+    injection = dose.event.dose
+    vi, en = _KIND[injection.kind]
+    product = PRODUCTS[injection.product]
+    return DoseRow(
+        label=f"{vi} {number} / {en} {number}",
+        date=_day(injection.injected_at.date()),
+        product=product.name,
+        manufacturer=product.manufacturer,
+        lot=injection.lot,
+        site=site_names.get(dose.event.site_id, dose.event.site_id),
+        attested=attested,
+    )
+
+
+def _day(day: date) -> str:
+    return f"{day.day:02d}/{day.month:02d}/{day.year}"
+
+
+def _local_day(moment: datetime) -> str:
+    return _day(moment.astimezone(VIETNAM_TIME).date())

@@ -1,0 +1,123 @@
+"""Papers: further copies, and a person's word on what became of one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+
+from sqlalchemy import Connection
+
+from printsvc.domain.form import FormId
+from printsvc.domain.uvci import Uvci
+from printsvc.errors import StateError
+from printsvc.flows.issue import make_job, new_job_id
+from printsvc.flows.services import Services
+from printsvc.printing.job import UNDER_WAY, CopyReason, JobEvent, JobState
+from printsvc.store import doses as dose_store
+from printsvc.store import jobs as job_store
+from printsvc.store.jobs import Happening, PrintJob
+
+
+class Seen(StrEnum):
+    """What a person says who looked at the printer."""
+
+    HERE = "here"
+    NOT_HERE = "not_here"
+    SPOILT = "spoilt"
+
+
+async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str) -> tuple[PrintJob, PrintJob | None]:
+    """Take a person's word on an uncertain, printed or failed job; return it and the copy that replaces it, if any.
+
+    `here` confirms the paper. `not_here` and `spoilt` end this paper and make the next copy, with its reason. Raises
+    NotFoundError, IllegalTransitionError.
+    """
+    now = services.clock()
+    replacement_id = new_job_id(services)
+
+    def store(connection: Connection) -> tuple[PrintJob, PrintJob | None]:
+        job = job_store.get_job(connection, job_id, lock=True)
+        event = JobEvent.SCAN if seen is Seen.HERE else JobEvent.MISS
+        settled = job_store.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
+        if seen is Seen.HERE:
+            return settled, None
+        reason = CopyReason.SPOILT if seen is Seen.SPOILT else CopyReason.MISSING
+        copy = _next_copy(connection, services, job, replacement_id, reason, actor)
+        return settled, copy
+
+    settled, copy = await services.store.write(store)
+    if copy is not None:
+        services.wakeups.notify(copy.site_id)
+    return settled, copy
+
+
+async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
+    """Print again a job that certainly made no paper. Raises NotFoundError, IllegalTransitionError."""
+    now = services.clock()
+
+    def store(connection: Connection) -> PrintJob:
+        job = job_store.get_job(connection, job_id, lock=True)
+        if job.state is JobState.FAILED and job.state_reason in (Seen.NOT_HERE, Seen.SPOILT):
+            raise StateError(
+                "This paper was replaced by a further copy.",
+                vi="Bản in này đã được thay bằng bản khác.",
+                code="replaced",
+            )
+        happening = Happening(JobEvent.RETRY, now, actor)
+        return job_store.apply_event(
+            connection, job, happening, now=now, holder_agent=None, holder_journal=None, deadline=None
+        )
+
+    job = await services.store.write(store)
+    services.wakeups.notify(job.site_id)
+    return job
+
+
+async def print_copy(
+    services: Services, uvci: str, reason: CopyReason, *, actor: str, site_id: str | None = None
+) -> PrintJob:
+    """Print a further paper of a certificate, under the next copy number.
+
+    Refused while an earlier paper is still under way (it would be a second paper that nobody asked for). With
+    `site_id`, the certificate must be that site's. Raises NotFoundError, StateError.
+    """
+    if reason is CopyReason.ISSUED:
+        raise StateError("A further copy needs a reason.", vi="Bản in thêm cần có lý do.", code="copy_reason")
+    job_id = new_job_id(services)
+
+    def store(connection: Connection) -> PrintJob:
+        dose = dose_store.get_dose_of(connection, uvci)
+        if site_id is not None and dose.event.site_id != site_id:
+            dose_store.get_dose_of(connection, "")  # the same answer as for one that is not there
+        jobs = job_store.jobs_of(connection, [uvci])
+        waiting = [job for job in jobs if job.state in UNDER_WAY or job.state is JobState.UNCERTAIN]
+        if waiting:
+            raise StateError(
+                f"Copy {waiting[-1].copy_number} of this certificate is still {waiting[-1].state}: settle it first.",
+                vi=f"Bản in số {waiting[-1].copy_number} chưa xong: hãy xử lý bản đó trước.",
+                code="copy_under_way",
+            )
+        return _next_copy(connection, services, jobs[-1], job_id, reason, actor)
+
+    job = await services.store.write(store)
+    services.wakeups.notify(job.site_id)
+    return job
+
+
+def _next_copy(
+    connection: Connection, services: Services, job: PrintJob, job_id: str, reason: CopyReason, actor: str
+) -> PrintJob:
+    latest = job_store.jobs_of(connection, [job.uvci])[-1]
+    form = replace(services.form, form_id=FormId(latest.form), media=latest.media)
+    copy = make_job(
+        Uvci(job.uvci),
+        job.site_id,
+        form=form,
+        job_id=job_id,
+        now=services.clock(),
+        copy_number=latest.copy_number + 1,
+        reason=reason,
+        asked_by=actor[:64],
+    )
+    job_store.insert_jobs(connection, [copy])
+    return copy

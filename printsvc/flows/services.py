@@ -1,0 +1,79 @@
+"""What a flow may use. app.py makes it once; tests make their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from printsvc.credential.keys import Signer
+from printsvc.domain.form import FormId, PageData
+from printsvc.store.engine import Store
+
+
+class Renderer(Protocol):
+    """Draws pages; see render/pool."""
+
+    async def render(self, form_id: FormId, page: PageData) -> bytes: ...
+
+
+class SignerBook(Protocol):
+    """Knows who signs now. Raises SignerError where nobody can."""
+
+    def current(self, now: datetime) -> Signer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FormChoice:
+    """The form that new certificates get: its PWG 5101.1 media name, and the longest QR text that it takes."""
+
+    form_id: FormId
+    media: str
+    qr_capacity: int
+
+
+class Wakeups:
+    """Wakes the long-polls of a site when there is something to lease. One process only; others poll the store."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def notify(self, site_id: str) -> None:
+        for event in self._waiting.get(site_id, ()):
+            event.set()
+
+    def waiting_sites(self) -> list[str]:
+        return list(self._waiting)
+
+    async def wait(self, site_id: str, timeout_s: float) -> None:
+        """Return when the site is notified, or after `timeout_s`."""
+        event = asyncio.Event()
+        self._waiting[site_id].add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiting[site_id].discard(event)
+            if not self._waiting[site_id]:
+                del self._waiting[site_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes."""
+
+    store: Store
+    signers: SignerBook
+    renderer: Renderer
+    form: FormChoice
+    clock: Callable[[], datetime]
+    random_bytes: Callable[[int], bytes]
+    issuer: str = "Bộ Y tế Việt Nam"
+    country: str = "VN"
+    lease_s: float = 120.0
+    wakeups: Wakeups = field(default_factory=Wakeups)

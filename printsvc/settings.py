@@ -1,0 +1,46 @@
+"""Settings: frozen, from the environment (prefix PRINTSVC_), each documented in docs/settings.md."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HERE = Path(__file__).resolve().parent
+_ROOT = _HERE.parent
+
+
+def _beside_or_inside(name: str) -> Path:
+    """Return a folder of the checkout, or its copy inside an installed wheel."""
+    beside = _ROOT / name
+    return beside if beside.is_dir() else _HERE / f"_{name}"
+
+
+class Settings(BaseSettings):
+    """A setting that is not set has a value that works on one machine."""
+
+    model_config = SettingsConfigDict(env_prefix="PRINTSVC_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default=Path("var"), description="Folder of the database, keys and caches.")
+    database_url: str = Field(default="", description="SQLAlchemy URL; empty means SQLite in the data folder.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    templates_dir: Path = Field(default_factory=lambda: _beside_or_inside("templates"), description="Forms.")
+    fonts_dir: Path = Field(default_factory=lambda: _beside_or_inside("fonts"), description="Fonts and their manifest.")
+    form: str = Field(default="a4/43-2022", description="Form of new certificates.")
+    country: str = Field(default="VN", pattern="^[A-Z]{2}$", description="Issuing country, ISO 3166-1 alpha-2.")
+    issuer: str = Field(default="Bộ Y tế Việt Nam", max_length=80, description="Issuer named in the certificate.")
+    key_passphrase: SecretStr = Field(default=SecretStr(""), description="Opens the key files.")
+    key_passphrase_file: Path | None = Field(default=None, description="File with the passphrase.")
+    render_workers: int = Field(
+        default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1), ge=1, description="Processes that draw pages."
+    )
+    lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
+    development: bool = Field(default=False, description="Make keys and tokens at the first start.")
+
+    @property
+    def store_url(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'printsvc.db').resolve()}"

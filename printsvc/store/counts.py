@@ -1,0 +1,33 @@
+"""Counting, straight from the records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, distinct, func, select, true
+
+from printsvc.printing.job import ON_PAPER
+from printsvc.store.doses import HELD
+from printsvc.store.tables import certificates, doses, print_jobs
+
+
+def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
+    """Return doses, held, certificates, with_paper (certificates that have one) and papers (jobs by state)."""
+    here: ColumnElement[bool] = true() if site_id is None else doses.c.site_id == site_id
+    jobs_here: ColumnElement[bool] = true() if site_id is None else print_jobs.c.site_id == site_id
+    total = connection.execute(select(func.count()).select_from(doses).where(here)).scalar_one()
+    held = connection.execute(select(func.count()).select_from(doses).where(and_(here, doses.c.outcome == HELD)))
+    issued = connection.execute(
+        select(func.count(distinct(certificates.c.dose_pk))).select_from(certificates.join(doses)).where(here)
+    )
+    on_paper = connection.execute(
+        select(func.count(distinct(print_jobs.c.uvci))).where(jobs_here, print_jobs.c.state.in_(ON_PAPER))
+    )
+    states = connection.execute(select(print_jobs.c.state, func.count()).where(jobs_here).group_by(print_jobs.c.state))
+    return {
+        "doses": total,
+        "held": held.scalar_one(),
+        "certificates": issued.scalar_one(),
+        "with_paper": on_paper.scalar_one(),
+        "papers": dict(states.tuples().all()),
+    }

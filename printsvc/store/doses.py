@@ -1,0 +1,326 @@
+"""Doses and their certificates: statements, all on one connection, all in the caller's transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from printsvc.domain.certificate import Certificate
+from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, IdentityStatus, Injection
+from printsvc.domain.person import IdType, Person, Sex
+from printsvc.domain.site import SiteId
+from printsvc.domain.uvci import Uvci
+from printsvc.errors import NotFoundError
+from printsvc.store.tables import certificates, doses
+
+ISSUED = "issued"
+HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class NewDose:
+    """What is to be stored for one event. `certificate` is there exactly when `outcome` is issued."""
+
+    source: str
+    event: DoseEvent
+    outcome: str
+    reasons: tuple[dict[str, str], ...]
+    mark: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDose:
+    """`event` is as it was sent; `identity` is the result that counts now."""
+
+    dose_pk: int
+    source: str
+    event: DoseEvent
+    identity: Identity
+    outcome: str
+    reasons: tuple[dict[str, str], ...]
+    mark: str
+    received_at: datetime
+    certificate: Certificate | None = None
+
+
+def insert_or_ignore(connection: Connection, table: Table) -> Any:
+    """Return an INSERT that does nothing where a unique key is taken, in the connection's own dialect."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def person_key(person: Person) -> str | None:
+    """Return what finds a person's other doses: SHA-256 over nationality, type and number; None without a number."""
+    if not person.id_number:
+        return None
+    text = f"{person.nationality}|{person.id_type}|{person.id_number}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_doses(connection: Connection, source: str, dose_ids: Iterable[str]) -> dict[str, StoredDose]:
+    """Return the stored doses with these ids, with their newest certificate."""
+    query = _query().where(doses.c.source == source, doses.c.dose_id.in_(list(dose_ids)))
+    return _newest(connection.execute(query))
+
+
+def find_dose(connection: Connection, dose_id: str, *, source: str | None = None) -> StoredDose | None:
+    """Return one dose; without a source, that of any source (the first that was received)."""
+    query = _query().where(doses.c.dose_id == dose_id).order_by(doses.c.dose_pk)
+    if source is not None:
+        query = query.where(doses.c.source == source)
+    found = list(_newest_by_pk(connection.execute(query)).values())
+    return found[0] if found else None
+
+
+def get_dose_of(connection: Connection, uvci: str) -> StoredDose:
+    """Return the dose of a certificate, with that certificate. Raises NotFoundError."""
+    row = connection.execute(_query().where(certificates.c.uvci == uvci)).first()
+    if row is None:
+        raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
+    return _dose(row)
+
+
+def doses_of_person(connection: Connection, key: str) -> list[StoredDose]:
+    """Return all doses of a person that have a certificate, oldest first."""
+    query = _query().where(doses.c.person_key == key, doses.c.outcome == ISSUED).order_by(doses.c.injected_at)
+    return list(_newest_by_pk(connection.execute(query)).values())
+
+
+def held_doses(connection: Connection, site_id: str, *, limit: int = 500) -> list[StoredDose]:
+    """Return the doses of a site that wait for somebody to look, oldest first."""
+    query = (
+        _query()
+        .where(doses.c.site_id == site_id, doses.c.outcome == HELD)
+        .order_by(doses.c.received_at, doses.c.dose_pk)
+        .limit(limit)
+    )
+    return [_dose(row) for row in connection.execute(query)]
+
+
+def insert_doses(connection: Connection, new: Sequence[NewDose]) -> dict[str, int]:
+    """Insert doses and return dose_id → dose_pk of those that were not there; an id that is taken is left alone."""
+    if not new:
+        return {}
+    rows = [
+        {
+            "source": dose.source,
+            "dose_id": dose.event.dose_id,
+            "site_id": dose.event.site_id,
+            "person_key": person_key(dose.event.person),
+            "event": event_to_document(dose.event),
+            "identity": identity_to_document(dose.event.identity),
+            "outcome": dose.outcome,
+            "reasons": list(dose.reasons),
+            "mark": dose.mark,
+            "injected_at": dose.event.dose.injected_at,
+            "received_at": dose.received_at,
+            "decided_at": dose.received_at,
+        }
+        # One order for every batch: two that share ids must not wait for each other in a circle.
+        for dose in sorted(new, key=lambda dose: dose.event.dose_id)
+    ]
+    inserted: dict[str, int] = {}
+    for start in range(0, len(rows), 500):
+        statement = insert_or_ignore(connection, doses).values(rows[start : start + 500])
+        inserted |= {
+            row.dose_id: row.dose_pk
+            for row in connection.execute(statement.returning(doses.c.dose_id, doses.c.dose_pk))
+        }
+    return inserted
+
+
+def insert_certificates(connection: Connection, new: Sequence[tuple[int, Certificate]]) -> None:
+    """Insert (dose_pk, certificate) pairs."""
+    if new:
+        connection.execute(
+            insert(certificates),
+            [
+                {
+                    "uvci": certificate.uvci,
+                    "dose_pk": dose_pk,
+                    "version": certificate.version,
+                    "hcert": certificate.hcert,
+                    "kid": certificate.kid,
+                    "issued_at": certificate.issued_at,
+                    "expires_at": certificate.expires_at,
+                    "revoked_at": None,
+                    "revocation_reason": "",
+                }
+                for dose_pk, certificate in new
+            ],
+        )
+
+
+def settle_identity(
+    connection: Connection,
+    dose: StoredDose,
+    *,
+    identity: Identity,
+    outcome: str,
+    reasons: tuple[dict[str, str], ...],
+    mark: str,
+    now: datetime,
+) -> bool:
+    """Store a new identity result for a held dose; return False when somebody else released it meanwhile."""
+    changed = connection.execute(
+        update(doses)
+        .where(doses.c.dose_pk == dose.dose_pk, doses.c.outcome == HELD)
+        .values(
+            identity=identity_to_document(identity), outcome=outcome, reasons=list(reasons), mark=mark, decided_at=now
+        )
+    )
+    return changed.rowcount == 1
+
+
+def event_to_document(event: DoseEvent) -> dict[str, Any]:
+    """Return the event as normalised JSON: what is stored, and what a replay is compared with."""
+    person, dose = event.person, event.dose
+    return {
+        "dose_id": event.dose_id,
+        "site_id": event.site_id,
+        "person": {
+            "full_name": person.full_name,
+            "family_name": person.family_name,
+            "given_name": person.given_name,
+            "date_of_birth": person.date_of_birth.isoformat(),
+            "sex": person.sex.value,
+            "nationality": person.nationality,
+            "id_type": person.id_type.value,
+            "id_number": person.id_number,
+            "phone": person.phone,
+            "address": person.address,
+        },
+        "identity": identity_to_document(event.identity),
+        "dose": {
+            "product": dose.product,
+            "lot": dose.lot,
+            "number": dose.number,
+            "series": dose.series,
+            "kind": dose.kind.value,
+            "injected_at": dose.injected_at.isoformat(),
+        },
+    }
+
+
+def event_from_document(document: dict[str, Any]) -> DoseEvent:
+    """Return the event that `event_to_document` wrote."""
+    person, dose = document["person"], document["dose"]
+    return DoseEvent(
+        DoseId(document["dose_id"]),
+        SiteId(document["site_id"]),
+        Person(
+            full_name=person["full_name"],
+            family_name=person["family_name"],
+            given_name=person["given_name"],
+            date_of_birth=date.fromisoformat(person["date_of_birth"]),
+            sex=Sex(person["sex"]),
+            nationality=person["nationality"],
+            id_type=IdType(person["id_type"]),
+            id_number=person["id_number"],
+            phone=person["phone"],
+            address=person["address"],
+        ),
+        identity_from_document(document["identity"]),
+        Injection(
+            product=dose["product"],
+            lot=dose["lot"],
+            number=dose["number"],
+            series=dose["series"],
+            kind=DoseKind(dose["kind"]),
+            injected_at=datetime.fromisoformat(dose["injected_at"]),
+        ),
+    )
+
+
+def identity_to_document(identity: Identity) -> dict[str, Any]:
+    """Return an identity result as JSON."""
+    return {
+        "status": identity.status.value,
+        "checked_at": identity.checked_at.isoformat() if identity.checked_at else None,
+        "reference": identity.reference,
+    }
+
+
+def identity_from_document(document: dict[str, Any]) -> Identity:
+    """Return the identity result that `identity_to_document` wrote."""
+    checked_at = document["checked_at"]
+    return Identity(
+        IdentityStatus(document["status"]),
+        datetime.fromisoformat(checked_at) if checked_at else None,
+        document["reference"],
+    )
+
+
+_DOSE_COLUMNS = (
+    doses.c.dose_pk,
+    doses.c.source,
+    doses.c.event,
+    doses.c.identity,
+    doses.c.outcome,
+    doses.c.reasons,
+    doses.c.mark,
+    doses.c.received_at,
+)
+_CERTIFICATE_COLUMNS = (
+    certificates.c.uvci,
+    certificates.c.version,
+    certificates.c.hcert,
+    certificates.c.kid,
+    certificates.c.issued_at,
+    certificates.c.expires_at,
+)
+
+
+def _query() -> Any:
+    return select(*_DOSE_COLUMNS, *_CERTIFICATE_COLUMNS).outerjoin_from(doses, certificates)
+
+
+def _dose(row: Row[Any]) -> StoredDose:
+    event = event_from_document(row.event)
+    certificate = None
+    if row.uvci is not None:
+        certificate = Certificate(
+            uvci=Uvci(row.uvci),
+            dose_id=event.dose_id,
+            version=row.version,
+            hcert=row.hcert,
+            kid=row.kid,
+            issued_at=row.issued_at,
+            expires_at=row.expires_at,
+        )
+    return StoredDose(
+        dose_pk=row.dose_pk,
+        source=row.source,
+        event=event,
+        identity=identity_from_document(row.identity),
+        outcome=row.outcome,
+        reasons=tuple(row.reasons),
+        mark=row.mark,
+        received_at=row.received_at,
+        certificate=certificate,
+    )
+
+
+def _newest_by_pk(rows: Iterable[Row[Any]]) -> dict[int, StoredDose]:
+    found: dict[int, StoredDose] = {}
+    for row in rows:
+        dose = _dose(row)
+        known = found.get(dose.dose_pk)
+        if known is None or _version(dose) > _version(known):
+            found[dose.dose_pk] = dose
+    return found
+
+
+def _newest(rows: Iterable[Row[Any]]) -> dict[str, StoredDose]:
+    return {dose.event.dose_id: dose for dose in _newest_by_pk(rows).values()}
+
+
+def _version(dose: StoredDose) -> int:
+    return dose.certificate.version if dose.certificate else 0

@@ -1,0 +1,71 @@
+"""Signers' keys on disk: one folder, one encrypted PKCS#8 key and one certificate a signer, mode 0600.
+
+A name is `csca` or `dsc-<kid>`. Files are written whole or not at all (a temporary name, fsync, rename).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSigner:
+    """`certificate` is DER, `sealed_key` encrypted PKCS#8 PEM."""
+
+    name: str
+    certificate: bytes
+    sealed_key: bytes
+
+
+class KeyFolder:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out while a key is made: two that start at once must not make two signers."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.folder / "lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def read(self) -> list[SealedSigner]:
+        """Return every signer that is complete, by name."""
+        found = []
+        for certificate in sorted(self.folder.glob("*.der")):
+            key = certificate.with_suffix(".key.pem")
+            if key.exists():
+                found.append(SealedSigner(certificate.stem, certificate.read_bytes(), key.read_bytes()))
+        return found
+
+    def write(self, signer: SealedSigner) -> None:
+        """Store a signer; the certificate comes last, so that a half-written one is not there."""
+        _write(self.folder / f"{signer.name}.key.pem", signer.sealed_key)
+        _write(self.folder / f"{signer.name}.der", signer.certificate)
+
+    def secret(self, name: str, make: bytes) -> bytes:
+        """Return the content of a secret file; where there is none, `make` is stored and returned."""
+        path = self.folder / name
+        if not path.exists():
+            _write(path, make)
+        return path.read_bytes().strip()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(path.name + ".new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,221 @@
+"""/agent/v1: what the agents of the sites call. The wire's records are turned into ours here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from printsvc.domain.printer import Printer, PrinterState
+from printsvc.errors import AccessError, InputError, Problem
+from printsvc.flows import dispatch
+from printsvc.flows.services import Services
+from printsvc.printing.job import JobEvent
+from printsvc.store.jobs import Happening
+from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
+from spooler.protocol import (
+    Document,
+    EnrollAnswer,
+    EnrollRequest,
+    EventKind,
+    EventResult,
+    Held,
+    JobId,
+    LeaseAnswer,
+    LeasedJob,
+    LeaseRequest,
+    Message,
+    Outcome,
+    PrinterReport,
+    ReportAnswer,
+    ReportRequest,
+)
+
+MAX_WAIT_S = 55.0  # below the minute after which many a proxy cuts an idle line
+SERVICES = web.AppKey("agent_services", Services)
+
+M = TypeVar("M", bound=Message)
+
+JOB_EVENTS: Mapping[EventKind, JobEvent] = {
+    EventKind.SUBMITTED: JobEvent.SUBMIT,
+    EventKind.PRINTED: JobEvent.PRINT,
+    EventKind.UNCERTAIN: JobEvent.DOUBT,
+    EventKind.FAILED: JobEvent.FAIL,
+    EventKind.RETURNED: JobEvent.RETURN,
+}
+
+_told_printers: web.AppKey[dict[str, tuple[PrinterReport, ...]]] = web.AppKey("told_printers", dict)
+
+
+def add_routes(application: web.Application, services: Services) -> None:
+    """Add the agents' routes."""
+    application[SERVICES] = services
+    application[_told_printers] = {}
+    application.router.add_post("/agent/v1/enroll", post_enroll)
+    application.router.add_post("/agent/v1/lease", post_lease)
+    application.router.add_post("/agent/v1/report", post_report)
+    application.router.add_get("/agent/v1/documents/{sha256:[0-9a-f]{64}}", get_document)
+
+
+async def post_enroll(request: web.Request) -> web.Response:
+    """Use up a one-time code; the answer holds the agent's token, this once."""
+    body = await _read(request, EnrollRequest)
+    services = request.app[SERVICES]
+    token = f"ps_{services.random_bytes(32).hex()}"
+    agent_id = services.random_bytes(8).hex()
+    agent = await services.store.write(
+        lambda c: enrol(
+            c,
+            body.code.strip(),
+            agent_id=agent_id,
+            token=token,
+            journal_id=body.journal_id[:64],
+            version=body.agent_version,
+            now=services.clock(),
+        )
+    )
+    return _answer(EnrollAnswer(agent_id=agent.agent_id, site_id=agent.site_id, token=token), status=201)
+
+
+async def post_lease(request: web.Request) -> web.Response:
+    """Long-poll for jobs of the agent's site."""
+    agent = await _agent(request)
+    body = await _read(request, LeaseRequest)
+    services = request.app[SERVICES]
+    now = services.clock()
+    told = request.app[_told_printers]
+    skew = round((body.agent_time - now).total_seconds() * 1000) if body.agent_time else None
+    # Printers are stored when something about them changed; a poll that says the same again costs one small write.
+    news = told.get(agent.agent_id) != body.printers
+    await dispatch.agent_seen(
+        services,
+        agent,
+        journal_id=body.journal_id[:64],
+        version=body.agent_version,
+        clock_skew_ms=skew,
+        printers=[_printer(agent, report, services) for report in body.printers] if news else None,
+    )
+    told[agent.agent_id] = body.printers
+    result = await dispatch.lease(
+        services,
+        agent,
+        journal_id=body.journal_id[:64],
+        capacity=body.capacity,
+        wait_s=min(body.wait_s, MAX_WAIT_S),
+        holding=[(held.job_id, held.fencing_token) for held in body.holding],
+    )
+    return _answer(
+        LeaseAnswer(
+            server_time=services.clock(),
+            jobs=tuple(_leased(ready) for ready in result.ready),
+            renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
+            dropped=tuple(JobId(job_id) for job_id in result.dropped),
+        )
+    )
+
+
+async def post_report(request: web.Request) -> web.Response:
+    """Take an agent's events: each once, in order."""
+    agent = await _agent(request)
+    body = await _read(request, ReportRequest)
+    events = [
+        (
+            str(event.job_id),
+            Happening(
+                event=JOB_EVENTS[event.kind],
+                at=event.at,
+                actor=agent.agent_id,
+                seq=event.seq,
+                fencing_token=event.fencing_token,
+                attempt_id=event.attempt_id[:96],
+                queue=event.queue[:128],
+                reason=event.reason[:64],
+                witness=event.witness[:16],
+                impressions=event.impressions,
+            ),
+        )
+        for event in body.events
+    ]
+    acknowledged, told = await dispatch.report(request.app[SERVICES], agent, body.journal_id[:64], events)
+    results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
+    return _answer(ReportAnswer(acknowledged=acknowledged, results=results))
+
+
+async def get_document(request: web.Request) -> web.Response:
+    """Return a document of one of the site's jobs, by its SHA-256."""
+    agent = await _agent(request)
+    body = await dispatch.fetch_document(request.app[SERVICES], agent, request.match_info["sha256"])
+    return web.Response(body=body, content_type="application/pdf")
+
+
+async def _agent(request: web.Request) -> Agent:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    agent = None
+    if scheme.lower() == "bearer" and token:
+        agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token.strip()))
+    if agent is None:
+        raise AccessError(
+            401,
+            "This agent is unknown or revoked: enrol it again.",
+            vi="Tác nhân in không tồn tại hoặc đã bị thu hồi: hãy đăng ký lại.",
+        )
+    return agent
+
+
+async def _read(request: web.Request, model: type[M]) -> M:
+    raw = await request.read()
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        problems = [
+            Problem(
+                "".join(f"/{part}" for part in detail["loc"]),
+                "invalid",
+                "Giá trị không hợp lệ.",
+                f"Not valid: {detail['type'].replace('_', ' ')}.",
+            )
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        raise InputError(problems) from None
+
+
+def _answer(message: Message, status: int = 200) -> web.Response:
+    response = web.Response(status=status, body=message.model_dump_json().encode(), content_type="application/json")
+    response.enable_compression()
+    return response
+
+
+def _leased(ready: dispatch.Ready) -> LeasedJob:
+    job = ready.job
+    assert job.deadline is not None, "a leased job has a deadline"
+    return LeasedJob(
+        job_id=JobId(job.job_id),
+        fencing_token=job.fencing_token,
+        deadline=job.deadline,
+        document=Document(sha256=ready.sha256, size=ready.size),
+        media=job.media,
+        form=job.form,
+        copy_number=job.copy_number,
+        priority=job.priority,
+    )
+
+
+def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePrinter:
+    known = report.state in set(PrinterState)
+    return SitePrinter(
+        site_id=agent.site_id,
+        printer=Printer(
+            queue=report.queue[:128],
+            uri=report.uri,
+            make_and_model=report.make_and_model,
+            state=PrinterState(report.state) if known else PrinterState.STOPPED,
+            state_reasons=report.state_reasons,
+            accepting=report.accepting,
+            formats=report.formats,
+        ),
+        marker_levels=report.marker_levels,
+        problems=report.problems,
+        reported_at=services.clock(),
+    )

@@ -1,0 +1,176 @@
+"""/v1/certificates, /v1/print-jobs: what was issued, and its papers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from printsvc.domain.uvci import check_character
+from printsvc.errors import NotFoundError
+from printsvc.flows.dispatch import draw_certificate
+from printsvc.flows.papers import Seen, print_copy, retry_job, settle_job
+from printsvc.printing.job import CopyReason, JobState
+from printsvc.store import doses as dose_store
+from printsvc.store import jobs as job_store
+from printsvc.store.doses import StoredDose
+from printsvc.store.jobs import PrintJob
+from printsvc.store.sites import Caller
+from printsvc.web.access import ADMIN, PLATFORM, SITE, require
+from printsvc.web.bodies import read_model
+from printsvc.web.doses import dose_document
+from printsvc.web.keys import SERVICES
+
+
+class CopyIn(BaseModel):
+    """The body of `POST /v1/certificates/{uvci}/papers`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    reason: Literal["spoilt", "lost", "corrected", "renewed"]
+
+
+class SeenIn(BaseModel):
+    """The body of `POST /v1/print-jobs/{job_id}/settle`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seen: Seen
+
+
+def job_document(job: PrintJob) -> dict[str, Any]:
+    """Return what is told of a print job."""
+    return {
+        "job_id": job.job_id,
+        "uvci": job.uvci,
+        "site_id": job.site_id,
+        "copy_number": job.copy_number,
+        "reason": job.reason,
+        "asked_by": job.asked_by,
+        "form": job.form,
+        "state": job.state,
+        "state_reason": job.state_reason,
+        "queue": job.queue,
+        "attempt_id": job.attempt_id,
+        "witness": job.witness,
+        "created_at": job.created_at.isoformat(),
+        "changed_at": job.changed_at.isoformat(),
+    }
+
+
+async def get_certificate(request: web.Request) -> web.Response:
+    """Tell a certificate and its papers."""
+    dose, jobs = await _load(request)
+    papers = [job_document(job) for job in jobs]
+    return web.json_response(dose_document(dose) | {"papers": papers})
+
+
+async def get_certificate_pdf(request: web.Request) -> web.Response:
+    """Draw the certificate as it is on its newest paper."""
+    _, jobs = await _load(request)
+    pdf = await draw_certificate(request.app[SERVICES], jobs[-1])
+    headers = {"Content-Disposition": 'inline; filename="certificate.pdf"', "Cache-Control": "no-store"}
+    return web.Response(body=pdf, content_type="application/pdf", headers=headers)
+
+
+async def get_papers(request: web.Request) -> web.Response:
+    """List the papers of a certificate, by copy number."""
+    _, jobs = await _load(request)
+    return web.json_response({"papers": [job_document(job) for job in jobs]})
+
+
+async def post_paper(request: web.Request) -> web.Response:
+    """Print a further copy, with its reason."""
+    caller = await require(request, ADMIN, SITE)
+    body = await read_model(request, CopyIn)
+    job = await print_copy(
+        request.app[SERVICES],
+        full_uvci(request.match_info["uvci"]),
+        CopyReason(body.reason),
+        actor=caller.name,
+        site_id=caller.site_id if caller.role == SITE else None,
+    )
+    return web.json_response(job_document(job), status=201)
+
+
+async def list_print_jobs(request: web.Request) -> web.Response:
+    """List print jobs: ?site_id=…&state=uncertain,failed."""
+    caller = await require(request, ADMIN, SITE)
+    site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
+    states = [state for state in request.query.get("state", "").split(",") if state in set(JobState)]
+    jobs = await request.app[SERVICES].store.read(lambda c: job_store.list_jobs(c, site_id=site_id, states=states))
+    return web.json_response({"print_jobs": [job_document(job) for job in jobs]})
+
+
+async def get_print_job(request: web.Request) -> web.Response:
+    """Tell a print job and everything that happened to it."""
+    job = await _own_job(request)
+    ledger = await request.app[SERVICES].store.read(lambda c: job_store.ledger_of(c, job.job_id))
+    events = [
+        {
+            "event": row.event,
+            "before": row.before,
+            "after": row.after,
+            "applied": row.applied,
+            "at": row.at.isoformat(),
+            "actor": row.actor,
+            "queue": row.queue,
+            "attempt_id": row.attempt_id,
+            "reason": row.reason,
+            "witness": row.witness,
+            "impressions": row.impressions,
+        }
+        for row in ledger
+    ]
+    return web.json_response(job_document(job) | {"events": events})
+
+
+async def settle_print_job(request: web.Request) -> web.Response:
+    """Take a person's word on a paper: here, not_here or spoilt. The latter two print the next copy."""
+    caller, job = await _own_job_of(request)
+    body = await read_model(request, SeenIn)
+    settled, copy = await settle_job(request.app[SERVICES], job.job_id, body.seen, actor=caller.name)
+    return web.json_response(
+        {"print_job": job_document(settled), "replacement": job_document(copy) if copy is not None else None}
+    )
+
+
+async def retry_print_job(request: web.Request) -> web.Response:
+    """Print again what certainly made no paper."""
+    caller, job = await _own_job_of(request)
+    return web.json_response(job_document(await retry_job(request.app[SERVICES], job.job_id, actor=caller.name)))
+
+
+async def _own_job(request: web.Request) -> PrintJob:
+    return (await _own_job_of(request))[1]
+
+
+async def _own_job_of(request: web.Request) -> tuple[Caller, PrintJob]:
+    caller = await require(request, ADMIN, SITE)
+    job = await request.app[SERVICES].store.read(lambda c: job_store.get_job(c, request.match_info["job_id"]))
+    if caller.role == SITE and job.site_id != caller.site_id:
+        raise NotFoundError("There is no such print job.", vi="Không có lệnh in này.")
+    return caller, job
+
+
+async def _load(request: web.Request) -> tuple[StoredDose, list[PrintJob]]:
+    caller = await require(request, PLATFORM, ADMIN, SITE)
+    uvci = full_uvci(request.match_info["uvci"])
+
+    def read(connection: Any) -> tuple[StoredDose, list[PrintJob]]:
+        return dose_store.get_dose_of(connection, uvci), job_store.jobs_of(connection, [uvci])
+
+    dose, jobs = await request.app[SERVICES].store.read(read)
+    if caller.role == SITE and dose.event.site_id != caller.site_id:
+        raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
+    return dose, jobs
+
+
+def full_uvci(text: str) -> str:
+    """Return a UVCI as it is stored: upper case, with its check character where it was left out."""
+    text = text.strip().upper()
+    if "#" in text:
+        return text
+    try:
+        return f"{text}#{check_character(text)}"
+    except ValueError:
+        return text

@@ -1,0 +1,83 @@
+"""Every route, in one table: path, handler, who may call, what goes in. The OpenAPI document is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from printsvc.flows.intake import DoseEventIn, IdentityIn
+from printsvc.web import certificates, doses, ops, sites, verify
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`roles` is empty where anybody may call; `answers` are the statuses of success."""
+
+    method: str
+    path: str
+    handler: Handler
+    roles: tuple[str, ...] = ()
+    body: type[BaseModel] | None = None
+    answers: tuple[int, ...] = (200,)
+    media: str = "application/json"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().splitlines()[0]
+
+
+_P, _A, _S = "platform", "admin", "site"
+_CERTIFICATE = "/v1/certificates/{uvci}"
+_SITE = "/v1/sites/{site_id}"
+_JOB = "/v1/print-jobs/{job_id}"
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202)),
+    Route("GET", "/v1/doses/{dose_id}", doses.get_dose, (_P, _A, _S)),
+    Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
+    Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S)),
+    Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
+    Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
+    Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
+    Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
+    Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S)),
+    Route("GET", _JOB, certificates.get_print_job, (_A, _S)),
+    Route("POST", _JOB + "/settle", certificates.settle_print_job, (_A, _S), certificates.SeenIn),
+    Route("POST", _JOB + "/retry", certificates.retry_print_job, (_A, _S)),
+    Route("GET", "/v1/sites", sites.list_sites, (_A, _P)),
+    Route("POST", "/v1/sites", sites.post_site, (_A,), sites.SiteIn, (200, 201)),
+    Route("GET", _SITE + "/worklist", sites.get_worklist, (_A, _P, _S)),
+    Route("POST", _SITE + "/enrolment-codes", sites.post_enrolment_code, (_A,), answers=(201,)),
+    Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
+    Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
+    Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
+    Route("GET", "/v1/printers", sites.list_printers, (_A, _S)),
+    Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S)),
+    Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn),
+    Route("GET", "/v1/trust-list", verify.get_trust_list),
+    Route("GET", "/healthz", ops.healthz),
+    Route("GET", "/readyz", ops.readyz),
+    Route("GET", "/metrics", ops.get_metrics, media="text/plain"),
+)
+
+
+def add_routes(application: web.Application) -> None:
+    """Add every route, and `/openapi.json`."""
+    from printsvc.web.openapi import openapi_document
+
+    document = openapi_document(ROUTES)
+
+    async def get_openapi(request: web.Request) -> web.Response:
+        return web.json_response(document)
+
+    for route in ROUTES:
+        path = route.path.replace("{dose_id}", "{dose_id:.+}") if route.path == "/v1/doses/{dose_id}" else route.path
+        path = path.replace("{dose_id}/identity", "{dose_id:.+}/identity")
+        application.router.add_route(route.method, path, route.handler)
+    application.router.add_get("/openapi.json", get_openapi)

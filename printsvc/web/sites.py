@@ -1,0 +1,209 @@
+"""/v1/sites, /v1/printers, /v1/stats: what admins and leaders look at."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
+
+from printsvc.domain.site import Site, SiteId
+from printsvc.errors import NotFoundError
+from printsvc.flows.intake import SITE_ID
+from printsvc.stats.coverage import Coverage
+from printsvc.store import counts
+from printsvc.store import doses as dose_store
+from printsvc.store import jobs as job_store
+from printsvc.store import sites as site_store
+from printsvc.store.sites import Caller
+from printsvc.web.access import ADMIN, PLATFORM, SITE, require, require_site
+from printsvc.web.bodies import read_model
+from printsvc.web.certificates import job_document
+from printsvc.web.doses import dose_document
+from printsvc.web.keys import SERVICES
+
+CODE_LIFETIME = timedelta(hours=24)
+
+
+class SiteIn(BaseModel):
+    """The body of `POST /v1/sites`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    site_id: str = Field(pattern=f"^{SITE_ID.pattern}$")
+    name: str = Field(min_length=1, max_length=120)
+    authority: str = Field(default="SỞ Y TẾ", min_length=1, max_length=120)
+    province: str = Field(default="", max_length=3)
+
+
+def site_document(site: Site) -> dict[str, str]:
+    return {"site_id": site.site_id, "name": site.name, "authority": site.authority, "province": site.province}
+
+
+async def post_site(request: web.Request) -> web.Response:
+    """Make a site; 200 with what is stored where its id is taken."""
+    await require(request, ADMIN)
+    body = await read_model(request, SiteIn)
+    services = request.app[SERVICES]
+    site = Site(SiteId(body.site_id), body.name, body.authority, body.province)
+    made = await services.store.write(lambda c: site_store.insert_site(c, site, now=services.clock()))
+    stored = await services.store.read(lambda c: site_store.get_site(c, body.site_id))
+    return web.json_response(site_document(stored), status=201 if made else 200)
+
+
+async def list_sites(request: web.Request) -> web.Response:
+    """List the sites."""
+    await require(request, ADMIN, PLATFORM)
+    sites = await request.app[SERVICES].store.read(site_store.list_sites)
+    return web.json_response({"sites": [site_document(site) for site in sites]})
+
+
+async def post_enrolment_code(request: web.Request) -> web.Response:
+    """Make a one-time code with which an agent of the site enrols; it works once, for 24 hours."""
+    await require(request, ADMIN)
+    services = request.app[SERVICES]
+    site_id = request.match_info["site_id"]
+    code = services.random_bytes(10).hex()
+    now = services.clock()
+
+    def write(connection: Connection) -> None:
+        site_store.get_site(connection, site_id)
+        site_store.insert_enrolment_code(connection, code, site_id, now=now, expires_at=now + CODE_LIFETIME)
+
+    await services.store.write(write)
+    return web.json_response({"code": code, "expires_at": (now + CODE_LIFETIME).isoformat()}, status=201)
+
+
+async def post_site_token(request: web.Request) -> web.Response:
+    """Make a token for the operators of a site; it is told this once."""
+    await require(request, ADMIN)
+    services = request.app[SERVICES]
+    site_id = request.match_info["site_id"]
+    token = new_token(services.random_bytes(32))
+
+    def write(connection: Connection) -> None:
+        site_store.get_site(connection, site_id)
+        caller = Caller(f"site:{site_id}"[:64], SITE, site_id)
+        site_store.insert_token(connection, token, caller, now=services.clock())
+
+    await services.store.write(write)
+    return web.json_response({"token": token}, status=201)
+
+
+async def list_agents(request: web.Request) -> web.Response:
+    """List the agents of a site."""
+    site_id = request.match_info["site_id"]
+    await require_site(request, site_id, ADMIN)
+    agents = await request.app[SERVICES].store.read(lambda c: site_store.list_agents(c, site_id))
+    return web.json_response(
+        {
+            "agents": [
+                {
+                    "agent_id": agent.agent_id,
+                    "site_id": agent.site_id,
+                    "seen_at": agent.seen_at.isoformat() if agent.seen_at else None,
+                    "version": agent.version,
+                    "clock_skew_ms": agent.clock_skew_ms,
+                }
+                for agent in agents
+            ]
+        }
+    )
+
+
+async def delete_agent(request: web.Request) -> web.Response:
+    """Revoke an agent: its token ends now, and what it held goes to a person."""
+    await require(request, ADMIN)
+    services = request.app[SERVICES]
+    agent_id = request.match_info["agent_id"]
+    now = services.clock()
+
+    def write(connection: Connection) -> int:
+        agent = site_store.lock_agent(connection, agent_id)
+        if agent.site_id != request.match_info["site_id"]:
+            raise NotFoundError("There is no such agent.", vi="Không có tác nhân in này.")
+        site_store.update_agent(connection, agent_id, revoked_at=now)
+        return job_store.lose_holder(connection, agent_id=agent_id, journal_id=None, now=now, reason="agent-revoked")
+
+    return web.json_response({"uncertain": await services.store.write(write)})
+
+
+async def get_worklist(request: web.Request) -> web.Response:
+    """List what at a site needs a person: doses that are held, papers that are uncertain or failed."""
+    site_id = request.match_info["site_id"]
+    await require_site(request, site_id, ADMIN, PLATFORM)
+
+    def read(connection: Connection) -> dict[str, Any]:
+        site_store.get_site(connection, site_id)
+        held = dose_store.held_doses(connection, site_id)
+        jobs = job_store.jobs_for_a_person(connection, site_id)
+        return {
+            "site_id": site_id,
+            "held": [
+                dose_document(dose)
+                | {
+                    "identity": dose_store.identity_to_document(dose.identity),
+                    "full_name": dose.event.person.full_name,
+                    "received_at": dose.received_at.isoformat(),
+                }
+                for dose in held
+            ],
+            "print_jobs": [job_document(job) for job in jobs],
+        }
+
+    return web.json_response(await request.app[SERVICES].store.read(read))
+
+
+async def list_printers(request: web.Request) -> web.Response:
+    """List the printers as their agents last told: ?site_id=…"""
+    caller = await require(request, ADMIN, SITE)
+    site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
+    found = await request.app[SERVICES].store.read(lambda c: site_store.list_printers(c, site_id))
+    return web.json_response(
+        {
+            "printers": [
+                {
+                    "site_id": one.site_id,
+                    "queue": one.printer.queue,
+                    "uri": one.printer.uri,
+                    "make_and_model": one.printer.make_and_model,
+                    "state": one.printer.state.name.lower(),
+                    "state_reasons": one.printer.state_reasons,
+                    "accepting": one.printer.accepting,
+                    "formats": one.printer.formats,
+                    "marker_levels": one.marker_levels,
+                    "problems": one.problems,
+                    "reported_at": one.reported_at.isoformat(),
+                }
+                for one in found
+            ]
+        }
+    )
+
+
+async def get_stats(request: web.Request) -> web.Response:
+    """Count doses, certificates and papers, of all sites or of one: ?site_id=…"""
+    caller = await require(request, ADMIN, PLATFORM, SITE)
+    site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
+    numbers = await request.app[SERVICES].store.read(lambda c: counts.count(c, site_id))
+    return web.json_response(coverage_document(Coverage(**numbers)))
+
+
+def coverage_document(coverage: Coverage) -> dict[str, Any]:
+    return {
+        "doses": coverage.doses,
+        "held": coverage.held,
+        "certificates": coverage.certificates,
+        "with_paper": coverage.with_paper,
+        "printed": coverage.printed,
+        "confirmed": coverage.confirmed,
+        "unaccounted": coverage.unaccounted,
+        "paper_percent": coverage.paper_percent,
+        "papers": dict(coverage.papers),
+    }
+
+
+def new_token(random: bytes) -> str:
+    """Return an API token: `ps_` and 256 random bits."""
+    return f"ps_{random.hex()}"

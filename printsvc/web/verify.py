@@ -1,0 +1,44 @@
+"""/v1/verify and /v1/trust-list: open to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from printsvc.errors import InputError
+from printsvc.flows.intake import problem
+from printsvc.flows.signers import load_trust_list
+from printsvc.flows.verify import verify_file, verify_request
+from printsvc.web.bodies import read_json
+from printsvc.web.keys import SERVICES
+
+
+class VerifyIn(BaseModel):
+    """The body of `POST /v1/verify`: the text of the code; or send the picture or PDF itself as the body."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+    code: str
+
+
+async def post_verify(request: web.Request) -> web.Response:
+    """Verify the text of a code (JSON), or a PNG, JPEG or PDF sent as the body. Nothing of it is stored."""
+    services = request.app[SERVICES]
+    trust = await load_trust_list(services.store)
+    now = services.clock()
+    if request.content_type in ("application/pdf", "image/png", "image/jpeg", "text/plain"):
+        body = await request.read()
+        verdicts = await asyncio.to_thread(verify_file, body, trust=trust, now=now)
+        first = verdicts[0]
+        return web.json_response(first | {"others": verdicts[1:]} if verdicts[1:] else first)
+    document = await read_json(request)
+    if not isinstance(document, dict) or "code" not in document:
+        raise InputError([problem("/code", "missing")])
+    return web.json_response(verify_request(document, trust=trust, now=now))
+
+
+async def get_trust_list(request: web.Request) -> web.Response:
+    """Return the signers that certificates of this service verify against."""
+    trust = await load_trust_list(request.app[SERVICES].store)
+    return web.json_response(trust.to_json())
