@@ -28,7 +28,7 @@ from typing import Any, assert_never
 from printsvc.errors import StateError, StoreError, StoreLockedError
 from spooler.core.attempt import FINAL, Attempt, Job, Phase
 from spooler.core.messages import Erase, Record, Report, Save, Trim
-from spooler.protocol import AttemptId, Event, JobId
+from spooler.protocol import AttemptId, EnrollAnswer, Event, JobId
 
 _APPLICATION_ID = 0x5053504A  # "PSPJ"
 _SCHEMA_VERSION = 1
@@ -158,12 +158,16 @@ class Journal:
         row = self._connection.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone()
         return Identity(*row)
 
-    def enroll(self, *, url: str, agent_id: str, site_id: str, token: str) -> None:
-        """Keep what the service answered to the enrolment."""
+    def enroll(self, url: str, answer: EnrollAnswer) -> None:
+        """Keep what the service at `url` answered to the enrolment."""
+        row = (url, answer.agent_id, answer.site_id, answer.token)
         with _write_errors(), self._transaction():
-            self._connection.execute(
-                "UPDATE identity SET url = ?, agent_id = ?, site_id = ?, token = ?", (url, agent_id, site_id, token)
-            )
+            self._connection.execute("UPDATE identity SET url = ?, agent_id = ?, site_id = ?, token = ?", row)
+
+    def probe(self) -> None:
+        """Write something that changes nothing. Raises JournalUnwritableError where there is no room."""
+        with _write_errors(), self._transaction():
+            self._connection.execute("UPDATE identity SET last_seq = last_seq")
 
     # -- jobs and reports
 
@@ -385,3 +389,36 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def peek(directory: Path) -> dict[str, Any]:
+    """Return what stands in a journal, also while an agent runs with it: counts, unsettled and uncertain jobs.
+
+    Raises JournalDamagedError where there is none that can be read. The token is not among it.
+    """
+    path = directory / "journal.db"
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+    except sqlite3.OperationalError as error:
+        raise _damaged(path, "missing or not readable") from error
+    try:
+        identity = connection.execute("SELECT journal_id, url, agent_id, site_id, token <> '' FROM identity").fetchone()
+        counts = dict(connection.execute("SELECT phase, count(*) FROM jobs GROUP BY phase"))
+        (outbox,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
+        jobs = connection.execute(
+            "SELECT j.job_id, j.phase, j.attempt_id, a.queue, j.reason "
+            'FROM jobs j LEFT JOIN attempts a USING (attempt_id) ORDER BY j."order"'
+        ).fetchall()
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+    finally:
+        connection.close()
+    settled = {phase.value for phase in FINAL} - {Phase.UNCERTAIN.value}
+    keys = ("job_id", "phase", "attempt_id", "queue", "reason")
+    return {
+        **dict(zip(("journal_id", "url", "agent_id", "site_id"), identity[:4], strict=True)),
+        "enrolled": bool(identity[4]),
+        "counts": counts,
+        "outbox": outbox,
+        "jobs": [dict(zip(keys, row, strict=True)) for row in jobs if row[1] not in settled],
+    }

@@ -42,8 +42,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/doses/{dose_id}", doses.get_dose, (_P, _A, _S)),
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
     Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S)),
-    Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
+    # Before the route without .pdf, which would take it.
     Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
+    Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
     Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
     Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
     Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S)),

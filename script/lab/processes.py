@@ -27,6 +27,7 @@ class ProcessSet:
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
+        self._started: list[subprocess.Popen[bytes]] = []
         # The write end of this pipe is what keeps the lab alive: it closes when this process ends, however it ends.
         self._reaper = subprocess.Popen(  # noqa: S603 our own program
             [sys.executable, "-I", "-S", str(_REAPER), f"{TAG}={tag}"],
@@ -40,7 +41,7 @@ class ProcessSet:
     def spawn(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start `command` in a session of its own, its output appended to `log`."""
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 the lab's own commands
+            process = subprocess.Popen(  # noqa: S603 the lab's own commands
                 list(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -48,12 +49,16 @@ class ProcessSet:
                 env={"PATH": PATH, "LC_ALL": "C.UTF-8", "TZ": "UTC", TAG: self.tag, **environment},
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
 
     def close(self) -> None:
         """End all; returns when none is left."""
         assert self._reaper.stdin is not None
         self._reaper.stdin.close()
         self._reaper.wait(timeout=30)
+        for process in self._started:
+            process.wait(timeout=10)
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
