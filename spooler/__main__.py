@@ -1,0 +1,129 @@
+"""`printsvc-spooler enroll | run | status`: the site agent's commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import signal
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import click
+import structlog
+
+from printsvc.errors import PrintsvcError
+from spooler.agent import Agent
+from spooler.journal import Journal, peek
+from spooler.link import Link
+from spooler.protocol import EnrollRequest
+from spooler.settings import Settings
+
+
+def _version() -> str:
+    try:
+        return metadata.version("printsvc")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _log_json() -> None:
+    """Send one JSON object a line to stderr. Job ids and queues are logged, never documents, names or tokens."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _open(settings: Settings) -> Journal:
+    return Journal.open(settings.state_dir, make_journal_id=lambda: secrets.token_hex(16))
+
+
+def _fail(error: PrintsvcError) -> None:
+    click.echo(f"{error.en}\n{error.vi}" if error.vi != error.en else error.en, err=True)
+    sys.exit(1)
+
+
+@click.group()
+def main() -> None:
+    """Prints the certificates of a site. Settings: environment variables PRINTSVC_SPOOLER_…"""
+    _log_json()
+
+
+@main.command("enroll")
+@click.option("--code", required=True, help="One-time code, made for the site by an admin.")
+@click.option("--url", required=True, help="Base URL of the service.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and documents.")
+def enroll_command(code: str, url: str, state_dir: Path | None) -> None:
+    """Enrol this agent with the service and keep its token."""
+    given = {"url": url} | ({"state_dir": state_dir} if state_dir else {})
+    settings = Settings(**given)  # type: ignore[arg-type]
+
+    async def _enroll(journal: Journal) -> str:
+        link = Link(settings.url, ca_file=settings.ca_file, timeout_s=settings.request_timeout_s)
+        try:
+            request = EnrollRequest(code=code, journal_id=journal.identity().journal_id, agent_version=_version())
+            answer = await link.enroll(request)
+            journal.enroll(settings.url, answer)
+            return answer.site_id
+        finally:
+            await link.close()
+
+    try:
+        journal = _open(settings)
+        try:
+            click.echo(f"enrolled for site {asyncio.run(_enroll(journal))}")
+        finally:
+            journal.close()
+    except PrintsvcError as error:
+        _fail(error)
+
+
+@main.command()
+def run() -> None:
+    """Run the agent until it is told to stop."""
+    settings = Settings()
+    try:
+        journal = _open(settings)
+    except PrintsvcError as error:
+        _fail(error)
+        return
+    try:
+        asyncio.run(_run(settings, journal))
+    finally:
+        journal.close()
+
+
+async def _run(settings: Settings, journal: Journal) -> None:
+    task = asyncio.ensure_future(Agent(settings, journal, version=_version()).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        # Nothing needs to be finished: what is in CUPS stands in the journal, and is settled at the next start.
+        structlog.get_logger("spooler").info("agent_stopped")
+
+
+@main.command()
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and documents.")
+def status(state_dir: Path | None) -> None:
+    """Print the journal's counts, and every job that is not settled or is uncertain, as JSON."""
+    settings = Settings(state_dir=state_dir) if state_dir else Settings()
+    try:
+        click.echo(json.dumps(peek(settings.state_dir), indent=2))
+    except PrintsvcError as error:
+        _fail(error)
+
+
+if __name__ == "__main__":
+    main()

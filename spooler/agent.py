@@ -1,0 +1,488 @@
+"""The agent's shell: brings events to the core, keeps its records, does its operations. Reads the clock.
+
+One task takes events, steps the core and commits the journal; only then are operations started, each as a task of its
+own that ends with an event. The others look at the queues, ask the service for jobs and bring it the reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, TypeVar, assert_never
+
+import structlog
+
+from printsvc.errors import AccessError, PrintsvcError
+from spooler.core import messages as m
+from spooler.core import restore, step
+from spooler.core.attempt import FINAL, Policy, Queue, State, capacity, unacknowledged
+from spooler.core.witness import CupsWord, Mute, Patience, Unreachable
+from spooler.cupsd import server
+from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
+from spooler.cupsd.printer import PrinterFacts, Printers
+from spooler.journal import Journal, JournalUnwritableError
+from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
+from spooler.protocol import (
+    EnrollRequest,
+    Held,
+    JobId,
+    LeaseAnswer,
+    LeaseRequest,
+    PrinterReport,
+    ReportRequest,
+)
+from spooler.settings import Settings
+
+T = TypeVar("T")
+_BATCH = 200
+_STORAGE_RETRY_S = 1.0
+_CUPS_SILENT = "cups-silent: CUPS does not answer / CUPS không trả lời"
+_PRINTER_SILENT = "printer-silent: the printer does not answer / máy in không trả lời"
+
+log = structlog.get_logger("spooler")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the core's policy as the settings have it."""
+    patience = Patience(silence_s=settings.silence_s, stall_s=settings.stall_s)
+    return Policy(
+        attempts=settings.attempts,
+        jobs_per_queue=settings.jobs_per_queue,
+        return_s=settings.return_s,
+        poll_s=settings.poll_s,
+        patience=patience,
+    )
+
+
+class Agent:
+    """One agent over one open journal; `run` ends only by cancellation or by an error that a person must see."""
+
+    def __init__(self, settings: Settings, journal: Journal, *, version: str = "") -> None:
+        self._settings = settings
+        self._journal = journal
+        self._version = version
+        self._identity = journal.identity()
+        contents = journal.contents()
+        self.state: State = restore(
+            contents.jobs,
+            next_order=contents.next_order,
+            next_seq=contents.next_seq,
+            acknowledged=contents.acknowledged,
+            policy=policy_of(settings),
+        )
+        self._events: asyncio.Queue[tuple[m.Event, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake_lease = asyncio.Event()
+        self._wake_report = asyncio.Event()
+        self._storage_ok = True
+        self._uris: dict[str, str | None] = {}
+        self._reports: tuple[PrinterReport, ...] = ()
+
+    # -- life
+
+    async def run(self) -> None:
+        settings = self._settings
+        identity = self._identity
+        self._lane = Lane(settings.cups_host, settings.cups_port, timeout_s=settings.cups_timeout_s)
+        self._printers = Printers(timeout_s=settings.printer_timeout_s)
+        self._link = Link(
+            settings.url or identity.url,
+            token=identity.token,
+            ca_file=settings.ca_file,
+            timeout_s=settings.request_timeout_s,
+        )
+        self._journal.sweep_documents()
+        log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._take_events())
+                group.create_task(self._tick())
+                group.create_task(self._look_at_queues())
+                group.create_task(self._talk())
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._lane.close()
+            await self._printers.close()
+            await self._link.close()
+            self._disk.shutdown()
+
+    async def _talk(self) -> None:
+        """Speak to the service: enrol first where that was not done; what is in CUPS is settled meanwhile."""
+        failures = 0
+        while not self._identity.token:
+            if not self._settings.enroll_code:
+                log.error("not_enrolled", hint="printsvc-spooler enroll --code CODE --url URL")
+                await asyncio.sleep(self._settings.backoff_max_s)
+                continue
+            request = EnrollRequest(
+                code=self._settings.enroll_code, journal_id=self._identity.journal_id, agent_version=self._version
+            )
+            try:
+                answer = await self._link.enroll(request)
+                await self._on_disk(self._journal.enroll, self._settings.url, answer)
+                self._identity = await self._on_disk(self._journal.identity)
+                log.info("enrolled", agent_id=answer.agent_id, site_id=answer.site_id)
+            except (LinkDownError, AccessError, JournalUnwritableError) as error:
+                failures += 1
+                log.warning("enroll_failed", code=error.code, detail=error.en)
+                await self._pause(failures, error)
+        self._link.use_token(self._identity.token)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._ask_for_jobs())
+            group.create_task(self._bring_reports())
+
+    # -- the step
+
+    def _tell(self, event: m.Event) -> None:
+        self._events.put_nowait((event, None))
+
+    async def _bring(self, event: m.Event) -> None:
+        """Put an event to the core and wait until it is taken and durable, or given up."""
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._events.put_nowait((event, taken))
+        await taken
+
+    async def _on_disk(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
+
+    async def _take_events(self) -> None:
+        while True:
+            batch = [await self._events.get()]
+            while not self._events.empty() and len(batch) < _BATCH:
+                batch.append(self._events.get_nowait())
+            await self._take([event for event, _ in batch])
+            for _, taken in batch:
+                if taken is not None and not taken.done():
+                    taken.set_result(None)
+
+    async def _take(self, events: list[m.Event]) -> None:
+        state, now = self.state, _now()
+        records: list[m.Record] = []
+        operations: list[m.Operation] = []
+        for event in events:
+            state, actions = step(state, event, now)
+            for action in actions:
+                if isinstance(action, m.Save | m.Report | m.Erase | m.Trim):
+                    records.append(action)
+                else:
+                    operations.append(action)
+        if records:
+            try:
+                await self._on_disk(self._journal.commit, records)
+            except JournalUnwritableError as error:
+                self._storage_failed(error, events)
+                return
+            self._storage_works()
+        self.state = state
+        for record in records:
+            self._note(record)
+        for operation in operations:
+            self._start(self._do(operation))
+        if self._storage_ok and capacity(state) > 0:
+            self._wake_lease.set()
+
+    def _storage_failed(self, error: JournalUnwritableError, events: list[m.Event]) -> None:
+        """Keep the old state: nothing of this step was done, and what its answers said will be asked again."""
+        if self._storage_ok:
+            self._storage_ok = False
+            log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
+            self._start(self._probe_storage())
+        lost = frozenset(JobId(event.job_id) for event in events if hasattr(event, "job_id"))
+        lost |= frozenset(job_id for event in events if isinstance(event, m.Forgotten) for job_id in event.job_ids)
+        loop = asyncio.get_running_loop()
+        loop.call_later(_STORAGE_RETRY_S, self._tell, m.Forgotten(lost))
+
+    def _storage_works(self) -> None:
+        if not self._storage_ok:
+            self._storage_ok = True
+            self._wake_lease.set()
+            log.info("journal_writable_again")
+
+    async def _probe_storage(self) -> None:
+        """With no room there is no capacity, and with no jobs nothing would be written: try until it can be."""
+        while not self._storage_ok:
+            await asyncio.sleep(_STORAGE_RETRY_S)
+            with contextlib.suppress(JournalUnwritableError):
+                await self._on_disk(self._journal.probe)
+                self._storage_works()
+
+    def _note(self, record: m.Record) -> None:
+        if isinstance(record, m.Report):
+            self._wake_report.set()
+            log.info(
+                "job_" + record.kind.value,
+                job_id=record.job_id,
+                attempt_id=record.attempt_id,
+                queue=record.queue,
+                reason=record.reason,
+                witness=record.witness,
+            )
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("operation_broke", error=repr(error))
+
+    # -- operations
+
+    async def _do(self, operation: m.Operation) -> None:
+        match operation:
+            case m.Fetch():
+                self._tell(await self._fetch(operation))
+            case m.Discard():
+                await self._on_disk(self._journal.discard_document, operation.sha256)
+            case m.SeeQueues():
+                await self._see_queues()
+            case m.Find() | m.Create() | m.Release() | m.TakeBack():
+                self._tell(await self._at_cups(operation))
+            case m.AskCups():
+                self._tell(m.CupsSaid(operation.job_id, operation.attempt.attempt_id, await self._ask_cups(operation)))
+            case m.AskPrinter():
+                await self._ask_printer(operation)
+            case _:
+                assert_never(operation)
+
+    async def _fetch(self, operation: m.Fetch) -> m.Event:
+        job_id, sha256 = operation.job_id, operation.sha256
+        try:
+            if await self._on_disk(self._journal.find_document, sha256) is None:
+                content = await self._link.fetch(
+                    sha256, size=operation.size, max_bytes=self._settings.document_max_bytes
+                )
+                await self._on_disk(self._journal.store_document, sha256, content)
+            return m.Fetched(job_id)
+        except DocumentWrongError as error:
+            log.error("document_wrong", job_id=job_id, code=error.code)
+            return m.FetchFailed(job_id, error.code, permanent=True)
+        except PrintsvcError as error:
+            log.warning("fetch_failed", job_id=job_id, code=error.code, detail=error.en)
+            return m.FetchFailed(job_id, error.code, permanent=False)
+
+    async def _at_cups(self, operation: m.Find | m.Create | m.Release | m.TakeBack) -> m.Event:
+        attempt = operation.attempt
+        job_id = operation.job.job_id if isinstance(operation, m.Create) else operation.job_id
+        name = attempt.attempt_id
+        try:
+            match operation:
+                case m.Find():
+                    found = await self._lane.run(lambda c: server.find(c, attempt))
+                    return (
+                        m.Found(job_id, name, found.cups_job_id, found.cups_uuid, found.word)
+                        if found
+                        else m.Found(job_id, name)
+                    )
+                case m.Create(job=job):
+                    document = await self._on_disk(self._journal.find_document, job.sha256)
+                    if document is None:
+                        return m.OperationFailed(job_id, name, "document-missing", document_missing=True)
+                    made = await self._lane.run(lambda c: server.create_held(c, job, attempt, document))
+                    return m.Created(job_id, name, made.cups_job_id, made.cups_uuid)
+                case m.Release():
+                    await self._lane.run(lambda c: server.release(c, attempt))
+                    return m.Released(job_id, name)
+                case m.TakeBack():
+                    word = await self._lane.run(lambda c: server.take_back(c, attempt))
+                    return m.TakenBack(job_id, name, attempt.cups_uuid, word)
+                case _:
+                    assert_never(operation)
+        except CupsRefusedError as error:
+            log.warning("cups_refused", attempt_id=name, status=error.status, detail=error.en)
+            return m.OperationFailed(job_id, name, "cups-refused", refused=True)
+        except CupsSilentError as error:
+            log.warning("cups_silent", attempt_id=name, detail=error.en)
+            return m.OperationFailed(job_id, name, "cups-silent")
+
+    async def _ask_cups(self, operation: m.AskCups) -> CupsWord:
+        try:
+            return await self._lane.run(lambda c: server.ask(c, operation.attempt))
+        except (CupsSilentError, CupsRefusedError):
+            return CupsWord.UNKNOWN
+
+    async def _ask_printer(self, operation: m.AskPrinter) -> None:
+        attempt = operation.attempt
+        if attempt.queue not in self._uris:
+            await self._see_queues()
+        if attempt.queue not in self._uris:
+            answer: Any = Unreachable()
+        elif (uri := self._uris[attempt.queue]) is None:
+            answer = Mute()
+        else:
+            answer = await self._printers.ask(uri, attempt.attempt_id)
+        self._tell(m.PrinterSaid(operation.job_id, attempt.attempt_id, answer))
+
+    # -- queues
+
+    async def _look_at_queues(self) -> None:
+        while True:
+            sent = self._reports
+            await self._see_queues()
+            if self._reports != sent and sent and self._identity.token:
+                # The service is told of a change at once, beside the lease call that may be open for long.
+                with contextlib.suppress(LinkDownError, AccessError):
+                    await self._link.lease(self._lease_request(0))
+            busy = any(job.phase not in FINAL for job in self.state.jobs.values())
+            await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
+
+    async def _see_queues(self) -> None:
+        try:
+            queues = await self._lane.run(lambda c: server.see_queues(c, self._settings.queues))
+        except (CupsSilentError, CupsRefusedError) as error:
+            log.warning("queues_unknown", detail=error.en)
+            self._reports = tuple(
+                r.model_copy(
+                    update={"state": 5, "problems": ("cups-silent: CUPS does not answer / CUPS không trả lời",)}
+                )
+                for r in self._reports
+            )
+            self._tell(m.QueuesSeen(()))
+            return
+        uris = {queue.name: server.printer_uri_of(queue.device_uri) for queue in queues}
+        facts = await asyncio.gather(*(self._facts(uri) for uri in uris.values()))
+        self._uris |= uris
+        seen, reports = [], []
+        for queue, fact in zip(queues, facts, strict=True):
+            one, report = _describe(queue, fact, asked=uris[queue.name] is not None)
+            seen.append(one)
+            reports.append(report)
+        self._reports = tuple(reports)
+        await self._bring(m.QueuesSeen(tuple(seen)))
+
+    async def _facts(self, uri: str | None) -> PrinterFacts | None:
+        return None if uri is None else await self._printers.see(uri)
+
+    # -- the service
+
+    def _lease_request(self, wanted: int) -> LeaseRequest:
+        return LeaseRequest(
+            journal_id=self._identity.journal_id,
+            capacity=wanted,
+            wait_s=self._settings.poll_wait_s if wanted else 0.0,
+            agent_time=_now(),
+            agent_version=self._version,
+            holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),
+            printers=self._reports,
+        )
+
+    async def _ask_for_jobs(self) -> None:
+        failures = 0
+        while True:
+            self._wake_lease.clear()
+            # An agent that was refused asks for nothing, but asks: it may be admitted again.
+            wanted = capacity(self.state) if self._storage_ok else 0
+            began = time.monotonic()
+            try:
+                answer = await self._link.lease(self._lease_request(wanted))
+            except (LinkDownError, AccessError) as error:
+                failures += 1
+                if isinstance(error, AccessError) and self.state.authorised:
+                    log.error("unauthorised", detail=error.en, detail_vi=error.vi)
+                    await self._bring(m.Authorised(False))
+                elif failures == 1:
+                    log.warning("service_unreachable", detail=error.en)
+                await self._pause(failures, error)
+                continue
+            failures = 0
+            await self._leased(answer)
+            if not wanted:
+                await self._rest(self._settings.heartbeat_s)
+            elif not answer.jobs and time.monotonic() - began < 0.2:
+                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 the service did not wait
+
+    async def _leased(self, answer: LeaseAnswer) -> None:
+        if not self.state.authorised:
+            log.info("authorised_again")
+            await self._bring(m.Authorised(True))
+        if answer.jobs or answer.dropped:
+            await self._bring(m.Leased(answer.jobs, answer.dropped))
+
+    async def _rest(self, longest_s: float) -> None:
+        """Wait until there is capacity again, or for a heartbeat."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake_lease.wait(), longest_s * random.uniform(0.8, 1.2))  # noqa: S311
+
+    async def _bring_reports(self) -> None:
+        failures = 0
+        while True:
+            self._wake_report.clear()
+            events = await self._on_disk(self._journal.outbox, _BATCH)
+            if not events:
+                await self._wake_report.wait()
+                continue
+            request = ReportRequest(journal_id=self._identity.journal_id, events=events)
+            try:
+                answer = await self._link.report(request)
+            except (LinkDownError, AccessError) as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("report_failed", code=error.code, detail=error.en, events=len(events))
+                await self._pause(failures, error)
+                continue
+            for result in answer.results:
+                if result.outcome == "refused":
+                    log.warning("report_refused", seq=result.seq, state=result.state)
+            before = self.state.acknowledged
+            await self._bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
+            failures = 0 if self.state.acknowledged > before else failures + 1
+            if failures:
+                await self._pause(failures, None)
+
+    async def _pause(self, failures: int, error: PrintsvcError | None) -> None:
+        pause_s = backoff_s(failures, random.random(), longest_s=self._settings.backoff_max_s)  # noqa: S311
+        if isinstance(error, LinkDownError):
+            pause_s = max(pause_s, min(error.retry_after_s, self._settings.backoff_max_s))
+        await asyncio.sleep(max(pause_s, 0.05))
+
+    async def _tick(self) -> None:
+        while True:
+            active = any(job.phase not in FINAL for job in self.state.jobs.values())
+            await asyncio.sleep(self._settings.poll_s / 2 if active else 0.5)
+            self._tell(m.Tick())
+
+
+def _describe(queue: server.CupsQueue, facts: PrinterFacts | None, *, asked: bool) -> tuple[Queue, PrinterReport]:
+    """Return a queue for the core and for the service, from what CUPS and the printer say of it."""
+    problems = server.check_queue(queue)
+    answers = facts is not None or not asked
+    reasons = queue.reasons + tuple(r for r in (facts.reasons if facts else ()) if r not in queue.reasons)
+    stopped = queue.state == 5 or (facts is not None and facts.state == 5)
+    state = 5 if stopped or not answers else queue.state
+    accepting = queue.accepting and (facts is None or facts.accepting)
+    silent = () if answers else (_PRINTER_SILENT,)
+    core_queue = Queue(
+        name=queue.name,
+        state=state,
+        accepting=accepting,
+        reasons=reasons,
+        answers=answers,
+        problems=problems,
+        up_time_s=facts.up_time_s if facts else None,
+    )
+    report = PrinterReport(
+        queue=queue.name,
+        uri=queue.device_uri,
+        make_and_model=queue.make_and_model,
+        state=state,
+        state_reasons=reasons,
+        accepting=accepting,
+        formats=facts.formats if facts else (),
+        marker_levels=facts.marker_levels if facts else (),
+        problems=(*problems, *silent),
+    )
+    return core_queue, report
