@@ -69,7 +69,7 @@ def page_of(
         id_masked=mask_number(person.id_number),
         disease="COVID-19",
         doses_received=f"{injection.number}/{injection.series}",
-        injected_on=_day(injection.injected_at.date()),
+        injected_on=_local_day(injection.injected_at),
         dose_number=str(injection.number),
         vaccine=f"{prophylaxis.vi} / {prophylaxis.en}",
         product=product.name,
@@ -124,7 +124,7 @@ def _row(dose: StoredDose, number: int, *, attested: bool, site_names: dict[str,
     product = PRODUCTS[injection.product]
     return DoseRow(
         label=f"{vi} {number} / {en} {number}",
-        date=_day(injection.injected_at.date()),
+        date=_local_day(injection.injected_at),
         product=product.name,
         manufacturer=product.manufacturer,
         lot=injection.lot,
