@@ -87,6 +87,7 @@ class Agent:
         self._storage_ok = True
         self._uris: dict[str, str | None] = {}
         self._reports: tuple[PrinterReport, ...] = ()
+        self._reported: tuple[PrinterReport, ...] = ()
 
     # -- life
 
@@ -190,7 +191,7 @@ class Agent:
             self._note(record)
         for operation in operations:
             self._start(self._do(operation))
-        if self._storage_ok and capacity(state) > 0:
+        if self._storage_ok and capacity(state, now) > 0:
             self._wake_lease.set()
 
     def _storage_failed(self, error: JournalUnwritableError, events: list[m.Event]) -> None:
@@ -277,12 +278,12 @@ class Agent:
 
     async def _at_cups(self, operation: m.Find | m.Create | m.Release | m.TakeBack) -> m.Event:
         attempt = operation.attempt
-        job_id = operation.job.job_id if isinstance(operation, m.Create) else operation.job_id
+        job_id = operation.job.job_id if isinstance(operation, m.Create | m.Find) else operation.job_id
         name = attempt.attempt_id
         try:
             match operation:
-                case m.Find():
-                    found = await self._lane.run(lambda c: server.find(c, attempt))
+                case m.Find(job=job):
+                    found = await self._lane.run(lambda c: server.find(c, job, attempt))
                     return (
                         m.Found(job_id, name, found.cups_job_id, found.cups_uuid, found.word)
                         if found
@@ -331,9 +332,8 @@ class Agent:
 
     async def _look_at_queues(self) -> None:
         while True:
-            sent = self._reports
             await self._see_queues()
-            if self._reports != sent and sent and self._identity.token:
+            if self._reports != self._reported and self._identity.token:
                 # The service is told of a change at once, beside the lease call that may be open for long.
                 with contextlib.suppress(LinkDownError, AccessError):
                     await self._link.lease(self._lease_request(0))
@@ -370,6 +370,7 @@ class Agent:
     # -- the service
 
     def _lease_request(self, wanted: int) -> LeaseRequest:
+        self._reported = self._reports
         return LeaseRequest(
             journal_id=self._identity.journal_id,
             capacity=wanted,
@@ -385,7 +386,7 @@ class Agent:
         while True:
             self._wake_lease.clear()
             # An agent that was refused asks for nothing, but asks: it may be admitted again.
-            wanted = capacity(self.state) if self._storage_ok else 0
+            wanted = capacity(self.state, _now()) if self._storage_ok else 0
             began = time.monotonic()
             try:
                 answer = await self._link.lease(self._lease_request(wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from spooler.core.witness import CupsWord, Evidence, Patience
@@ -112,6 +112,7 @@ class Policy:
     fresh_s: float = 1.5  # a queue must have been seen so lately when a job is given to it
     retry_s: float = 1.0
     return_s: float = 20.0  # unsent jobs go back when no queue was usable for so long
+    stuck_s: float = 60.0  # a queue that is at one attempt for so long is not counted on
     poll_s: float = 0.12
     poll_slow_s: float = 1.0
     patience: Patience = field(default_factory=Patience)
@@ -203,13 +204,27 @@ def taken_queues(jobs: Mapping[JobId, Job], watches: Mapping[JobId, Watch]) -> s
     return taken
 
 
-def capacity(state: State) -> int:
-    """Return how many more jobs to ask for: 0 when no queue is usable, so that jobs stay where everybody sees them."""
+def open_queues(state: State, now: datetime) -> list[Queue]:
+    """Return the queues to count on: usable, and not stuck with one attempt (an empty tray may be only a warning)."""
+    stuck = {
+        job.attempt.queue
+        for job in state.jobs.values()
+        if job.attempt is not None
+        and job.attempt.released_at is not None
+        and job.phase in WATCHED
+        and now - job.attempt.released_at > timedelta(seconds=state.policy.stuck_s)
+        and not state.watches.get(job.job_id, Watch()).evidence.cups_has_ended()
+    }
+    return [queue for queue in state.queues.values() if is_usable(queue) and queue.name not in stuck]
+
+
+def capacity(state: State, now: datetime) -> int:
+    """Return how many more jobs to ask for: 0 when no queue is open, so that jobs stay where everybody sees them."""
     if not state.authorised:
         return 0
-    usable = sum(is_usable(queue) for queue in state.queues.values())
+    open_count = len(open_queues(state, now))
     unsettled = sum(job.phase not in FINAL for job in state.jobs.values())
-    return max(0, usable * state.policy.jobs_per_queue - unsettled)
+    return max(0, open_count * state.policy.jobs_per_queue - unsettled)
 
 
 def unacknowledged(state: State) -> list[Job]:
@@ -232,6 +247,7 @@ __all__ = [
     "Watch",
     "capacity",
     "is_usable",
+    "open_queues",
     "stops_paper",
     "taken_queues",
     "unacknowledged",

@@ -26,6 +26,7 @@ from spooler.core.attempt import (
     State,
     Watch,
     is_usable,
+    open_queues,
     taken_queues,
 )
 from spooler.core.witness import Answer, CupsWord, Evidence, Verdict, judge
@@ -376,7 +377,7 @@ class _Desk:
             self.begin(job, "fetch", m.Fetch(job.job_id, job.sha256, job.size))
         elif job.phase is Phase.INTENDED and job.attempt is not None:
             # Only after a restart or a lost answer: what CUPS has of it is not known.
-            self.begin(job, "find", m.Find(job.job_id, job.attempt))
+            self.begin(job, "find", m.Find(job, job.attempt))
         elif job.phase is Phase.HELD and job.attempt is not None:
             self.advance_held(job, job.attempt, watch)
 
@@ -391,7 +392,8 @@ class _Desk:
             job = self.save(replace(job, phase=Phase.RELEASED, attempt=attempt))
             self.report(job, EventKind.SUBMITTED)
             # Where the queue was not seen just now, the watch did not begin before the release.
-            evidence = Evidence.begun(self.now, queue.up_time_s) if self.is_fresh(queue) else Evidence()
+            seen_at = queue.seen_at if self.is_fresh(queue) else None
+            evidence = Evidence.begun(seen_at, queue.up_time_s) if seen_at else Evidence()
             self.watches[job.job_id] = Watch(
                 busy="release",
                 cups_at=self.after(4 * self.policy.poll_s),
@@ -459,7 +461,8 @@ class _Desk:
 
     def give_back(self) -> None:
         """Return unsent jobs when no queue was usable for long: at the service other people and machines see them."""
-        if self.state.authorised and any(is_usable(queue) for queue in self.state.queues.values()):
+        now_state = replace(self.state, jobs=self.jobs, watches=self.watches)
+        if self.state.authorised and open_queues(now_state, self.now):
             self.state = replace(self.state, unusable_since=None)
             return
         since = self.state.unusable_since or self.now

@@ -194,7 +194,7 @@ class SeeQueues:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    job_id: JobId
+    job: Job
     attempt: Attempt
 
 

@@ -108,10 +108,10 @@ class Evidence:
     up_time_base: tuple[datetime, int] | None = None
 
     @staticmethod
-    def begun(now: datetime, up_time_s: int | None) -> Evidence:
-        """Return the evidence at the moment of release, when the printer has just answered."""
-        base = None if up_time_s is None else (now, up_time_s)
-        return Evidence(answered_at=now, unbroken=base is not None, up_time_base=base)
+    def begun(answered_at: datetime, up_time_s: int | None) -> Evidence:
+        """Return the evidence at the moment of release, where the printer has answered just before it."""
+        base = None if up_time_s is None else (answered_at, up_time_s)
+        return Evidence(answered_at=answered_at, unbroken=base is not None, up_time_base=base)
 
     def cups_has_ended(self) -> bool:
         return self.cups in _ENDED
@@ -176,7 +176,7 @@ def judge(evidence: Evidence, now: datetime, began_at: datetime, patience: Patie
             return Verdict("uncertain", "printer-silent") if silent_s >= patience.silence_s else None
         case Heard(jobs=()):
             if evidence.cups_has_ended():
-                return _judge_absent(evidence, ended_s, patience)
+                return _judge_absent(evidence, patience)
             return Verdict("uncertain", "stalled") if stalled else None
         case Heard(jobs=jobs):
             return _judge_heard(jobs, evidence, ended_s, patience)
@@ -184,14 +184,15 @@ def judge(evidence: Evidence, now: datetime, began_at: datetime, patience: Patie
             assert_never(evidence.printer)
 
 
-def _judge_absent(evidence: Evidence, ended_s: float, patience: Patience) -> Verdict | None:
+def _judge_absent(evidence: Evidence, patience: Patience) -> Verdict | None:
     asked_s = (
         -1.0
         if evidence.ended_at is None or evidence.printer_at is None
         else (evidence.printer_at - evidence.ended_at).total_seconds()
     )
     wait_s = patience.absent_s if evidence.cups in _ENDED_CLEANLY else patience.orphan_s
-    if ended_s < wait_s or asked_s < 0:
+    # The answer must come so late that it was asked after CUPS had ended: an older one may have been on its way.
+    if asked_s < wait_s:
         return None
     never_sent = evidence.cups in (CupsWord.CANCELED, CupsWord.ABORTED)
     if never_sent and evidence.unbroken and not evidence.ever_heard:

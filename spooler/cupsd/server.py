@@ -25,6 +25,7 @@ _QUEUE_ATTRIBUTES = [
     "device-uri",
 ]
 _JOB_ATTRIBUTES = ["job-id", "job-name", "job-uuid", "job-state", "time-at-processing", "job-printer-state-message"]
+_FIND_ATTRIBUTES = [*_JOB_ATTRIBUTES, "number-of-documents", "job-k-octets"]
 
 # IPP status codes, RFC 8011, appendix B.
 _NOT_FOUND = 0x0406
@@ -100,15 +101,22 @@ def see_queues(connection: Any, names: Iterable[str]) -> list[CupsQueue]:
     return seen
 
 
-def find(connection: Any, attempt: Attempt) -> CupsJob | None:
-    """Return the CUPS job named as the attempt, one that somebody released before one that is held."""
-    jobs = connection.getJobs("all", False, -1, -1, _JOB_ATTRIBUTES)
-    found = [
-        CupsJob(cups_job_id, attributes.get("job-uuid") or "", _word_of(attributes))
-        for cups_job_id, attributes in jobs.items()
-        if attributes.get("job-name") == attempt.attempt_id and not _ended_unstarted(attributes)
-    ]
-    return min(found, key=lambda job: (job.word is CupsWord.HELD, job.cups_job_id), default=None)
+def find(connection: Any, job: Job, attempt: Attempt) -> CupsJob | None:
+    """Return the CUPS job named as the attempt, one that somebody released before one that is held.
+
+    A held job without its whole document is what an agent leaves that dies while it submits: CUPS would "complete" it
+    with nothing printed. It is cancelled, and not found.
+    """
+    found = []
+    for cups_job_id, attributes in connection.getJobs("all", False, -1, -1, _FIND_ATTRIBUTES).items():
+        if attributes.get("job-name") != attempt.attempt_id or _ended_unstarted(attributes):
+            continue
+        word = _word_of(attributes)
+        if word is CupsWord.HELD and not _is_whole(attributes, job.size):
+            connection.cancelJob(cups_job_id)
+        else:
+            found.append(CupsJob(cups_job_id, attributes.get("job-uuid") or "", word))
+    return min(found, key=lambda one: (one.word is CupsWord.HELD, one.cups_job_id), default=None)
 
 
 def create_held(connection: Any, job: Job, attempt: Attempt, document: bytes) -> CupsJob:
@@ -173,6 +181,11 @@ def take_back(connection: Any, attempt: Attempt) -> CupsWord:
 def _ended_unstarted(attributes: dict[str, Any]) -> bool:
     """Return whether the job was cancelled while it was held, by us or another: it is not there to go on with."""
     return int(attributes.get("job-state") or 0) in (7, 8) and not attributes.get("time-at-processing")
+
+
+def _is_whole(attributes: dict[str, Any], size: int) -> bool:
+    k_octets = attributes.get("job-k-octets")
+    return attributes.get("number-of-documents") == 1 and k_octets in (None, -(-size // 1024))
 
 
 def _word_of(attributes: dict[str, Any]) -> CupsWord:
