@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Final, Self
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, NotFoundError, PrintsvcError, Problem, RenderError
-from printsvc.render.template import FormLibrary
+from printsvc.render.template import FormLibrary, process_cache_dir
 
 MakeExecutor = Callable[["RenderSetup", int], Executor]
 
@@ -77,6 +77,9 @@ class RenderPool:
         max_waiting: int = 256,
         make_executor: MakeExecutor | None = None,
     ) -> None:
+        if make_executor is None and setup.cache_dir is None:
+            # Shared by all workers, and cleared by this process: a worker that is killed clears nothing.
+            setup = replace(setup, cache_dir=process_cache_dir())
         self._setup = setup
         self._workers = workers or os.cpu_count() or 1
         self._max_waiting = max_waiting

@@ -7,11 +7,14 @@ page. The same data give the same bytes.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,7 +60,7 @@ class _Loaded:
 
 
 class _Fetcher:
-    """WeasyPrint's door to the world, shut: it serves what is in memory, by exact URL, and records what it refused."""
+    """WeasyPrint's door to the world, shut: it serves what is in memory, by exact URL, and remembers a refusal."""
 
     # WeasyPrint asks for this after an exception: then it stops instead of leaving a hole in the page.
     _fail_on_errors = True
@@ -90,9 +93,10 @@ class FormLibrary:
     def __init__(self, templates_dir: Path, fonts_dir: Path, *, cache_dir: Path | None = None) -> None:
         self._templates_dir = templates_dir
         self._faces = load_fonts(fonts_dir)
-        isolate_fontconfig(cache_dir or _process_cache_dir(), self._faces)
+        isolate_fontconfig(cache_dir or process_cache_dir(), self._faces)
         self._glyphs = _glyphs_of(tuple(face.path for face in self._faces))
         self._loaded: dict[str, _Loaded] = {}
+        atexit.register(self._loaded.clear)  # WeasyPrint's font configurations need their libraries to close
         self._environment = SandboxedEnvironment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
         )
@@ -142,7 +146,11 @@ class FormLibrary:
                     raise _too_long(name, slot)
                 fit[name] = min(fit[name] + sizes_down, len(slot.sizes_pt) - 1)
         identifier = hashlib.sha256(html.encode() + png).digest()[:16]
-        return cast(bytes, document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identifier))
+        with _errors_of(form_id):
+            pdf = cast(bytes, document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identifier))
+        if document.url_fetcher.refused:  # inside an SVG even a fatal error is only logged
+            raise _form_error(form_id, PermissionError())
+        return pdf
 
     def _get(self, form_id: FormId) -> _Loaded:
         if form_id not in self._loaded:
@@ -166,12 +174,10 @@ class FormLibrary:
         loaded = _Loaded(form, template, assets)
         loaded.font_config = FontConfiguration()
         fetcher = _Fetcher(self._faces, {f"form:{name}": data for name, data in assets.items()})
-        try:
+        with _errors_of(form_id):
             loaded.styles = weasyprint.CSS(
                 string=font_face_css(self._faces) + style, font_config=loaded.font_config, url_fetcher=fetcher
             )
-        except Exception as error:
-            raise _form_error(form_id, error) from error
         return loaded
 
     def _html(
@@ -187,14 +193,10 @@ class FormLibrary:
         import weasyprint
 
         fetcher = _Fetcher(self._faces, resources)
-        try:
+        with _errors_of(loaded.form.form_id):
             document = weasyprint.HTML(string=html, url_fetcher=fetcher).render(
                 font_config=loaded.font_config, stylesheets=[loaded.styles]
             )
-        except Exception as error:
-            raise _form_error(loaded.form.form_id, error) from error
-        if fetcher.refused:
-            raise _form_error(loaded.form.form_id, PermissionError("it wants to load what it may not"))
         if len(document.pages) != 1 or document.metadata.attachments:
             raise _form_error(loaded.form.form_id, ValueError("it must be one page without attachments"))
         return document
@@ -245,8 +247,11 @@ class FormLibrary:
 
 
 @cache
-def _process_cache_dir() -> Path:
-    return Path(tempfile.mkdtemp(prefix="printsvc-fonts-"))
+def process_cache_dir() -> Path:
+    """Return this process's own folder for fontconfig's cache; it goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="printsvc-fonts-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
@@ -366,7 +371,19 @@ def _too_long(name: str, slot: Slot) -> InputError:
     )
 
 
-def _form_error(form_id: str, error: Exception) -> RenderError:
+@contextmanager
+def _errors_of(form_id: str) -> Iterator[None]:
+    """Whatever goes wrong in WeasyPrint, as an error of the form; what it may not load among it."""
+    from weasyprint.urls import FatalURLFetchingError
+
+    try:
+        yield
+    # Fatal in WeasyPrint's sense: no Exception, so that nothing in between takes it for a missing picture.
+    except (Exception, FatalURLFetchingError) as error:
+        raise _form_error(form_id, error) from error
+
+
+def _form_error(form_id: str, error: BaseException) -> RenderError:
     # Only the class of the cause: its text may hold a person's data.
     return RenderError(
         f"The form {form_id} could not be drawn: {type(error).__name__}.",
