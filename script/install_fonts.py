@@ -34,7 +34,7 @@ def digest_of(path: Path) -> str | None:
 def fetch_package(npm: str, package: str, version: str, into: Path) -> Path:
     """Return the package's tarball, fetched by npm, which checks it against its registry."""
     command = [npm, "pack", "--loglevel=error", "--pack-destination", str(into), f"{package}@{version}"]
-    done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)  # noqa: S603 — our own list
+    done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
     tarballs = list(into.glob("*.tgz"))
     if done.returncode != 0 or len(tarballs) != 1:
         raise FontInstallError(f"npm could not fetch {package}@{version}:\n{done.stderr.strip()}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
 
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.site import Site, SiteId
@@ -109,18 +109,27 @@ def insert_enrolment_code(
 def enrol(
     connection: Connection, code: str, *, agent_id: str, token: str, journal_id: str, version: str, now: datetime
 ) -> Agent:
-    """Use up a one-time code and make its agent. Raises AccessError for an unknown, used or expired code."""
+    """Use up a one-time code and make its agent. Raises AccessError for an unknown, used or expired code.
+
+    The same journal may use its code again, and gets a new token: the line may have been cut before the first answer
+    arrived.
+    """
+    alive = and_(enrolment_codes.c.code_sha256 == digest(code), enrolment_codes.c.expires_at > now)
     used = connection.execute(
         update(enrolment_codes)
-        .where(
-            enrolment_codes.c.code_sha256 == digest(code),
-            enrolment_codes.c.used_by.is_(None),
-            enrolment_codes.c.expires_at > now,
-        )
+        .where(alive, enrolment_codes.c.used_by.is_(None))
         .values(used_by=agent_id)
         .returning(enrolment_codes.c.site_id)
     ).first()
     if used is None:
+        again = connection.execute(
+            select(agents)
+            .join(enrolment_codes, enrolment_codes.c.used_by == agents.c.agent_id)
+            .where(alive, agents.c.journal_id == journal_id, agents.c.revoked_at.is_(None))
+        ).first()
+        if again is not None:
+            update_agent(connection, again.agent_id, token_sha256=digest(token))
+            return _agent(again)
         raise AccessError(
             401,
             "The enrolment code is unknown, used or expired: ask an admin for a new one.",

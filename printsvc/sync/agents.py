@@ -76,7 +76,7 @@ async def post_enroll(request: web.Request) -> web.Response:
             now=services.clock(),
         )
     )
-    return _answer(EnrollAnswer(agent_id=agent.agent_id, site_id=agent.site_id, token=token), status=201)
+    return _answer(EnrollAnswer(agent_id=agent.agent_id, site_id=agent.site_id, token=token))
 
 
 async def post_lease(request: web.Request) -> web.Response:
@@ -181,8 +181,8 @@ async def _read(request: web.Request, model: type[M]) -> M:
         raise InputError(problems) from None
 
 
-def _answer(message: Message, status: int = 200) -> web.Response:
-    response = web.Response(status=status, body=message.model_dump_json().encode(), content_type="application/json")
+def _answer(message: Message) -> web.Response:
+    response = web.Response(body=message.model_dump_json().encode(), content_type="application/json")
     response.enable_compression()
     return response
 

@@ -29,7 +29,7 @@ class ProcessSet:
         self.tag = tag
         self._started: list[subprocess.Popen[bytes]] = []
         # The write end of this pipe is what keeps the lab alive: it closes when this process ends, however it ends.
-        self._reaper = subprocess.Popen(  # noqa: S603 our own program
+        self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_REAPER), f"{TAG}={tag}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -41,7 +41,7 @@ class ProcessSet:
     def spawn(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         """Start `command` in a session of its own, its output appended to `log`."""
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 the lab's own commands
+            process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -41,7 +41,7 @@ def number(asked: dict[str, object], name: str) -> float:
 
 def record(home: Path, event: str, row: dict[str, object]) -> None:
     """Append one line to the truth, whole or not at all (O_APPEND, one write)."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")  # noqa: TID251 a program of its own: the printer's clock
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = json.dumps({"event": event, "at": now, **row}, ensure_ascii=False) + "\n"
     truth = os.open(home / "truth.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(truth, line.encode())
@@ -61,14 +61,14 @@ def free_path(home: Path, job_name: str, content_type: str) -> Path:
 
 def main() -> int:
     """Return the exit code that the behaviour asks for; not 0 makes ippeveprinter abort the job."""
-    home = Path(os.environ["PRINTSVC_LAB_PRINTER"])  # noqa: TID251 how ippeveprinter hands things to its command
-    job_name = os.environ.get("IPP_JOB_NAME", "")  # noqa: TID251
-    content_type = os.environ.get("CONTENT_TYPE", "")  # noqa: TID251
+    home = Path(os.environ["PRINTSVC_LAB_PRINTER"])
+    job_name = os.environ.get("IPP_JOB_NAME", "")
+    content_type = os.environ.get("CONTENT_TYPE", "")
     document = Path(sys.argv[1])
     content = document.read_bytes()
     row: dict[str, object] = {
         "job_name": job_name,
-        "job_id": int(os.environ.get("IPP_JOB_ID", "0")),  # noqa: TID251
+        "job_id": int(os.environ.get("IPP_JOB_ID", "0")),
         "content_type": content_type,
         "bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
