@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from spooler.core import messages as m
 from spooler.core import restore, step
@@ -20,6 +20,7 @@ from spooler.core.attempt import FINAL, TRANSITIONS, Job, Phase, Policy, Queue
 from spooler.core.witness import Answer, CupsWord, Heard, PrinterJob, Unreachable
 from spooler.protocol import Document, JobId, LeasedJob
 
+_QUEUES = st.sampled_from(["a", "b"])
 ANSWER_S = 2.0  # no answer is older than this when it arrives: the shell's timeouts
 
 
@@ -191,12 +192,11 @@ class Site(RuleBasedStateMachine):
 
     # -- what happens
 
-    @rule(priority=st.sampled_from([50, 50, 90]))
-    def service_gives_a_job(self, priority: int) -> None:
-        job_id = JobId(f"j{len(self.tokens)}")
-        if len(self.tokens) >= 6:
-            return
-        self.lease(job_id, priority)
+    @initialize()
+    def site_opens(self) -> None:
+        for number in range(3):
+            self.lease(JobId(f"j{number}"))
+        self.works(10)
 
     def lease(self, job_id: JobId, priority: int = 50) -> None:
         self.tokens[job_id] += 1
@@ -206,20 +206,18 @@ class Site(RuleBasedStateMachine):
         )
         self.bring(m.Leased((leased,)))
 
-    @rule(index=st.integers(0, 5))
-    def service_gives_an_unsettled_job_again(self, index: int) -> None:
-        unsettled = [j for j in self.tokens if (last := self.outcome(j)) is None or last == "returned"]
-        if unsettled:
-            self.lease(unsettled[index % len(unsettled)])
-
-    @rule(index=st.integers(0, 5))
-    def service_drops_a_job(self, index: int) -> None:
-        if self.tokens:
-            self.bring(m.Leased((), (list(self.tokens)[index % len(self.tokens)],)))
-
-    @rule()
-    def service_acknowledges(self) -> None:
-        if self.outbox:
+    @rule(what=st.sampled_from(["new", "again", "drop", "acknowledge", "acknowledge"]), index=st.integers(0, 5))
+    def service_says(self, what: str, index: int) -> None:
+        jobs = list(self.tokens)
+        if what == "new" and len(jobs) < 6:
+            self.lease(JobId(f"j{len(jobs)}"), priority=50 + 10 * index)
+        elif what == "again":
+            unsettled = [j for j in jobs if (last := self.outcome(j)) is None or last == "returned"]
+            if unsettled:
+                self.lease(unsettled[index % len(unsettled)])
+        elif what == "drop":
+            self.bring(m.Leased((), (jobs[index % len(jobs)],)))
+        elif what == "acknowledge" and self.outbox:
             self.bring(m.Acknowledged(self.outbox[-1].seq))
 
     @precondition(lambda self: self.pending)
@@ -233,17 +231,18 @@ class Site(RuleBasedStateMachine):
         _, event = self.inbox.pop(index % len(self.inbox))
         self.bring(event)
 
-    @rule()
-    def all_goes_well_for_a_moment(self) -> None:
-        for _ in range(30):
+    @rule(rounds=st.integers(1, 8))
+    def works(self, rounds: int) -> None:
+        """The agent is left to itself: every operation is done and answered."""
+        for _ in range(rounds):
             while self.pending:
                 self.run_pending(0)
             while self.inbox:
                 self.bring(self.inbox.pop(0)[1])
-            self.pass_time(0.2)
+            self.pass_time(0.3)
             self.bring(m.Tick())
 
-    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 3.0, 20.0, 70.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 1.0, 3.0, 3.0, 3.0, 20.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
         if seconds > 1:
             while self.pending:
@@ -260,22 +259,28 @@ class Site(RuleBasedStateMachine):
         self.now += timedelta(seconds=seconds)
         for printer in self.printers.values():
             printer.jobs = [
-                j for j in printer.jobs if "end" not in j or self.now - j["end"] < timedelta(seconds=60)  # type: ignore[operator]
+                j
+                for j in printer.jobs
+                if "end" not in j or self.now - j["end"] < timedelta(seconds=60)  # type: ignore[operator]
             ]
 
-    @rule()
-    def agent_dies_and_starts(self) -> None:
+    @rule(what=st.sampled_from(["dies", "dies", "disk full", "room", "room"]))
+    def agent_fault(self, what: str) -> None:
+        if what != "dies":
+            self.disk_full = what == "disk full"
+            return
         order, seq, acknowledged = self.sequence
         self.pending, self.inbox = [], []
         self.state = restore(
             self.durable.values(), next_order=order, next_seq=seq, acknowledged=acknowledged, policy=self.policy
         )
 
-    @rule(full=st.booleans())
-    def disk(self, full: bool) -> None:
-        self.disk_full = full
+    @rule(queue=_QUEUES, how=st.sampled_from(["prints", "prints", "prints", "aborts", "cancels", "not yet"]))
+    def device_works(self, queue: str, how: str) -> None:
+        self.cups_sends(queue)
+        if how != "not yet":
+            self.printer_ends_a_job(queue, how)
 
-    @rule(queue=st.sampled_from(["a", "b"]))
     def cups_sends(self, queue: str) -> None:
         active = [j for j in self.cups if j.queue == queue and j.word is CupsWord.ACTIVE]
         printer = self.printers[queue]
@@ -283,7 +288,6 @@ class Site(RuleBasedStateMachine):
             active[0].sent = True
             printer.jobs.append({"name": active[0].name, "state": 5, "n": 0, "cups": active[0]})
 
-    @rule(queue=st.sampled_from(["a", "b"]), how=st.sampled_from(["prints", "prints", "prints", "aborts", "cancels"]))
     def printer_ends_a_job(self, queue: str, how: str) -> None:
         printer = self.printers[queue]
         for job in printer.jobs:
@@ -298,44 +302,39 @@ class Site(RuleBasedStateMachine):
                     cups.word = CupsWord.COMPLETED if how == "prints" else CupsWord.CANCELED
                 return
 
-    @rule(queue=st.sampled_from(["a", "b"]))
-    def printer_loses_power(self, queue: str) -> None:
+    @rule(queue=_QUEUES, what=st.sampled_from(["power cut", "power cut", "on", "silent", "answers", "answers"]))
+    def printer_fault(self, queue: str, what: str) -> None:
         printer = self.printers[queue]
-        if printer.on:
+        if what == "power cut" and printer.on:
             for job in printer.jobs:
                 cups = job["cups"]
                 if isinstance(cups, CupsJob) and cups.word is CupsWord.ACTIVE:
                     cups.word = CupsWord.COMPLETED  # as was seen: with no page
             printer.on, printer.jobs, printer.off_since = False, [], self.now
-
-    @rule(queue=st.sampled_from(["a", "b"]))
-    def printer_comes_on(self, queue: str) -> None:
-        printer = self.printers[queue]
-        if not printer.on and printer.off_since and self.now - printer.off_since >= timedelta(seconds=5):
+        elif what == "on" and printer.off_since and not printer.on:
+            if self.now - printer.off_since < timedelta(seconds=5):
+                self.pass_time(5)
             printer.on, printer.up_since = True, self.now
+        elif what in ("silent", "answers"):
+            printer.answers = what == "answers"
 
-    @rule(queue=st.sampled_from(["a", "b"]), answers=st.booleans())
-    def printer_falls_silent(self, queue: str, answers: bool) -> None:
-        self.printers[queue].answers = answers
-
-    @rule(index=st.integers(0, 10))
-    def somebody_cancels_in_cups(self, index: int) -> None:
+    @rule(
+        what=st.sampled_from(["cancel", "cancel", "cancel", "dies", "dies and loses", "up", "up"]),
+        index=st.integers(0, 9),
+    )
+    def cups_fault(self, what: str, index: int) -> None:
         live = [j for j in self.cups if j.word in (CupsWord.ACTIVE, CupsWord.HELD)]
-        if live and self.cups_up:
-            live[index % len(live)].word = CupsWord.CANCELED
-
-    @rule(loses=st.booleans())
-    def cupsd_dies(self, loses: bool) -> None:
-        self.cups_up = False
-        if loses:
-            self.cups = []
-        for job in self.cups:
-            if job.word is CupsWord.ACTIVE and job.sent:
-                job.word = CupsWord.REFUSED  # at the next start the backend will not send it again
-
-    @rule()
-    def cupsd_starts(self) -> None:
-        self.cups_up = True
+        if what == "cancel" and live and self.cups_up:
+            live[index % len(live)].word = CupsWord.CANCELED  # by an administrator
+        elif what.startswith("dies"):
+            self.cups_up = False
+            if what.endswith("loses"):
+                self.cups = []
+            for job in self.cups:
+                if job.word is CupsWord.ACTIVE and job.sent:
+                    job.word = CupsWord.REFUSED  # at the next start the backend will not send it again
+        elif what == "up":
+            self.cups_up = True
 
     # -- what must hold
 
