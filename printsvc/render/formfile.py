@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -77,6 +77,20 @@ class Form:
     assets: tuple[str, ...]
     qr: QrSettings
     slots: Mapping[str, Slot]
+
+    def slot_names(self) -> Iterator[str]:
+        """Every slot by its full name: `rows.*.site` once for each row of the form."""
+        for name in self.slots:
+            if "*" in name:
+                yield from (name.replace("*", str(row)) for row in range(self.doses))
+            else:
+                yield name
+
+    def rule(self, name: str) -> Slot:
+        """Return what holds for the slot of that full name; KeyError if the form has none."""
+        if name in self.slots:
+            return self.slots[name]
+        return self.slots[".".join("*" if part.isdigit() else part for part in name.split("."))]
 
 
 def read_form(folder: Path, form_id: FormId) -> Form:

@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -26,13 +26,13 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, NotFoundError, Problem, RenderError
+from printsvc.render.fit import find_tight
 from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
 from printsvc.render.formfile import Form, Slot, read_form
 from printsvc.render.qr import QrMatrix, encode_qr
 
 _MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
-# Layout is in floating point: what stands out by less than this (px) is no overflow.
-_TOLERANCE_PX: Final = 0.05
+_KNOWN_FITS: Final = 2_000
 # An edge that lies on a dot's edge but for the last bit of a float makes rasterisers draw one dot more: the symbol
 # keeps that far away from it on each side, 1/250 of a dot at 300 dpi.
 _HAIR_PT: Final = 0.001
@@ -57,6 +57,9 @@ class _Loaded:
         self.assets = assets
         self.styles: Any = None
         self.font_config: Any = None
+        # (rule, text) -> size that fits, where it is not the first: the boxes do not depend on one another, so a site's
+        # long name has to be fitted only once. It changes no page, only how soon it is done.
+        self.known_fits: dict[tuple[str, str], int] = {}
 
 
 class _Fetcher:
@@ -87,7 +90,7 @@ class FormLibrary:
     """The forms under `templates_dir`, drawn with the fonts of `fonts_dir` alone.
 
     Must be made before anything imports WeasyPrint in this process. `cache_dir` keeps fontconfig's cache and may be
-    shared by processes; without it the process makes a temporary one.
+    shared by processes; without it the process makes a temporary one. For one thread at a time.
     """
 
     def __init__(self, templates_dir: Path, fonts_dir: Path, *, cache_dir: Path | None = None) -> None:
@@ -134,17 +137,23 @@ class FormLibrary:
         png = matrix.png()
         resources = {f"form:{name}": data for name, data in loaded.assets.items()}
         resources |= {image.url: png for image in images.values() if image is not None}
-        fit = dict.fromkeys(_slot_names(loaded.form), 0)
+        fit = dict.fromkeys(loaded.form.slot_names(), 0)
+        texts = {name: (loaded.form.rule(name).name, text) for name, text in shown.items()}
+        fit |= {name: loaded.known_fits[key] for name, key in texts.items() if key in loaded.known_fits}
         while True:
             html = self._html(loaded, page, fit, images)
             document = self._lay_out(loaded, html, resources)
-            tight = _overflowing(loaded.form, document, shown, fit)
+            with _errors_of(form_id):
+                tight = find_tight(loaded.form, document, shown.keys(), fit)
             if not tight:
                 break
-            for name, (sizes_down, slot) in tight.items():
-                if fit[name] + 1 >= len(slot.sizes_pt):
-                    raise _too_long(name, slot)
-                fit[name] = min(fit[name] + sizes_down, len(slot.sizes_pt) - 1)
+            refused = [_too_long(name, loaded.form.rule(name)) for name, next_fit in tight.items() if next_fit is None]
+            if refused:
+                raise _invalid(refused)
+            fit |= {name: next_fit for name, next_fit in tight.items() if next_fit is not None}
+        if len(loaded.known_fits) > _KNOWN_FITS:
+            loaded.known_fits.clear()
+        loaded.known_fits |= {texts[name]: index for name, index in fit.items() if index}
         identifier = hashlib.sha256(html.encode() + png).digest()[:16]
         with _errors_of(form_id):
             pdf = cast(bytes, document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=identifier))
@@ -183,7 +192,7 @@ class FormLibrary:
     def _html(
         self, loaded: _Loaded, page: PageData, fit: Mapping[str, int], images: Mapping[str, QrImage | None]
     ) -> str:
-        sizes = {name: f"{_rule(loaded.form, name).sizes_pt[index]:g}" for name, index in fit.items()}
+        sizes = {name: f"{loaded.form.rule(name).sizes_pt[index]:g}" for name, index in fit.items()}
         try:
             return loaded.template.render(form=loaded.form, page=page, fit=sizes, qr=images)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
@@ -201,8 +210,8 @@ class FormLibrary:
             raise _form_error(loaded.form.form_id, ValueError("it must be one page without attachments"))
         return document
 
-    def _check(self, form: Form, page: PageData) -> set[str]:
-        """Return the slots that the page shows: all but those of unused rows.
+    def _check(self, form: Form, page: PageData) -> dict[str, str]:
+        """Return the slots that the page shows, all but those of unused rows, each with its text.
 
         InputError has every text that cannot be drawn: missing, or with a character that no font has.
         """
@@ -218,13 +227,13 @@ class FormLibrary:
                 ]
             )
         problems = []
-        shown = set()
-        for name in _slot_names(form):
-            slot = _rule(form, name)
+        shown = {}
+        for name in form.slot_names():
+            slot = form.rule(name)
             text = _text_at(page, _source(name, slot))
             if text is None:
                 continue
-            shown.add(name)
+            shown[name] = text
             pointer = _pointer(name, slot)
             if slot.required and not text.strip():
                 problems.append(Problem(pointer, "missing", "Thiếu nội dung bắt buộc.", "A required text is missing."))
@@ -237,8 +246,7 @@ class FormLibrary:
                     )
                 )
         if problems:
-            # A text that stands in two places is reported once.
-            raise InputError(list({(problem.pointer, problem.code): problem for problem in problems}.values()))
+            raise _invalid(problems)
         return shown
 
     def _can_draw(self, character: str) -> bool:
@@ -262,21 +270,6 @@ def _glyphs_of(paths: tuple[Path, ...]) -> frozenset[int]:
         with TTFont(path, lazy=True) as font:
             points.update(font.getBestCmap())
     return frozenset(points)
-
-
-def _slot_names(form: Form) -> Iterator[str]:
-    """Every slot by its full name: `rows.*.site` once for each row of the form."""
-    for name in form.slots:
-        if "*" in name:
-            yield from (name.replace("*", str(row)) for row in range(form.doses))
-        else:
-            yield name
-
-
-def _rule(form: Form, name: str) -> Slot:
-    if name in form.slots:
-        return form.slots[name]
-    return form.slots[".".join("*" if part.isdigit() else part for part in name.split("."))]
 
 
 def _source(name: str, slot: Slot) -> str:
@@ -319,55 +312,17 @@ def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
     return images
 
 
-def _overflowing(form: Form, document: Any, shown: Set[str], fit: Mapping[str, int]) -> dict[str, tuple[int, Slot]]:
-    """Return the slots whose text does not fit its box, each with how many sizes to go down.
-
-    What is measured is the layout itself, so there is no second opinion on widths. WeasyPrint's box tree has no public
-    name; this is the one place that reads it.
-    """
-    from weasyprint.formatting_structure.boxes import LineBox, TextBox
-
-    boxes: dict[str, Any] = {}
-    for box in document.pages[0]._page_box.descendants(placeholders=True):
-        name = None if box.element is None else box.element.get("data-slot")
-        if name is not None:
-            boxes.setdefault(name, box)  # the slot's own box comes before those inside it
-    if boxes.keys() != shown:
-        raise _form_error(form.form_id, ValueError("its slots are not those of its form.toml"))
-    tight: dict[str, tuple[int, Slot]] = {}
-    for name, box in boxes.items():
-        slot = _rule(form, name)
-        lines = [child for child in box.children if isinstance(child, LineBox)]
-        texts = [text for line in lines for text in line.descendants() if isinstance(text, TextBox)]
-        left, right = box.content_box_x(), box.content_box_x() + box.width
-        fits = (
-            len(lines) <= slot.max_lines
-            and all(
-                left - _TOLERANCE_PX <= text.position_x and text.position_x + text.width <= right + _TOLERANCE_PX
-                for text in texts
-            )
-            and all(line.position_y + line.height <= box.content_box_y() + box.height + _TOLERANCE_PX for line in lines)
-        )
-        if fits:
-            continue
-        # Widths grow with the size: a size at which the whole text is longer than all lines together cannot fit.
-        length = sum(text.width for text in texts)
-        largest = slot.sizes_pt[fit[name]] * min(1.0, slot.max_lines * box.width / length if length else 1.0)
-        rest = slot.sizes_pt[fit[name] + 1 :]
-        tight[name] = (1 + sum(size > largest for size in rest[:-1]), slot)
-    return tight
+def _invalid(problems: list[Problem]) -> InputError:
+    """A text that stands in two places is reported once."""
+    return InputError(list({(problem.pointer, problem.code): problem for problem in problems}.values()))
 
 
-def _too_long(name: str, slot: Slot) -> InputError:
-    return InputError(
-        [
-            Problem(
-                _pointer(name, slot),
-                "does_not_fit",
-                "Nội dung quá dài so với ô của biểu mẫu, dù ở cỡ chữ nhỏ nhất.",
-                "The text is too long for its place on the form, even at the smallest size.",
-            )
-        ]
+def _too_long(name: str, slot: Slot) -> Problem:
+    return Problem(
+        _pointer(name, slot),
+        "does_not_fit",
+        "Nội dung quá dài so với ô của biểu mẫu, dù ở cỡ chữ nhỏ nhất.",
+        "The text is too long for its place on the form, even at the smallest size.",
     )
 
 
