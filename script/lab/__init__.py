@@ -15,7 +15,7 @@ printers. Several labs run side by side. Runs as root, on Debian with cups, cups
         page.job_name, page.content_type, page.path, page.image(300)    # a PIL image of the paper
 
         printer.behave(sleep_s=5)                # every page takes 5 s
-        printer.behave(media_empty=True)         # out of paper: media-empty-error until printer.refill()
+        printer.behave(media_empty=True)         # out of paper until printer.refill()
         printer.behave(exit_code=1)              # the printer aborts the job: no page
         printer.behave(marker_levels=(3,))       # toner nearly gone
         printer.silence(); printer.wake()        # answers nothing (SIGSTOP), and again (SIGCONT)
@@ -30,9 +30,13 @@ that came out, in order; CUPS's opinion has no part in either. `lab.job(job_id)`
 **Addresses.** `lab.host` and `lab.port` for pycups (`lab.connection()` gives a new `cups.Connection`), `lab.server` as
 `CUPS_SERVER`; `printer.uri` (`ipp://localhost:PORT/ipp/print`) to ask the printer itself.
 
+**Out of paper** is `media-empty-warning` in printer-state-reasons: ippeveprinter knows no `-error`, real printers do.
+
 **Stopping.** `close()` or the end of `with` ends every process of this lab; so does the death of the process that
 opened it, kill -9 included. The directory stays: logs in `ROOT/log`, printers in `ROOT/printers/NAME` with their
-`pages/`, `truth.ndjson` and `log`. A directory can be opened again: queues, jobs and papers are still there.
+`pages/`, `truth.ndjson` and `log`. Opened again, papers are added to those that are there; printers and queues are to
+be added anew. Where user lp could not pass to the directory (pytest's `tmp_path`), cupsd's own files are kept in a
+directory below /tmp that goes when the lab is closed.
 
 `python -m lab ROOT` opens one by hand with three printers.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Self
 import cups
 
 from lab.cupsd import Cupsd
+from lab.errors import LabError
 from lab.printer import VirtualPrinter
 from lab.processes import ProcessSet, wait_until
 from lab.queues import A4, Queue, add_queue
@@ -32,6 +34,8 @@ class Lab:
     host = "127.0.0.1"
 
     def __init__(self, root: Path, *, backend: Path = _BACKEND) -> None:
+        if os.geteuid() != 0:
+            raise LabError("a cupsd of one's own needs root")
         self.root = root.resolve()
         self.log = self.root / "log"
         self.log.mkdir(parents=True, exist_ok=True)

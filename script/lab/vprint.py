@@ -78,12 +78,13 @@ def main() -> int:
     levels = asked.get("marker_levels")
     say(f"ATTR: marker-levels={','.join(map(str, levels)) if isinstance(levels, list) else '80'}")
     if asked.get("media_empty"):
-        say("STATE: +media-empty-error")
+        # The only severity that ippeveprinter has for this keyword.
+        say("STATE: +media-empty-warning")
         record(home, "media-empty", row)
         while asked.get("media_empty"):
             time.sleep(0.05)
             asked = behaviour(home)
-        say("STATE: -media-empty-error")
+        say("STATE: -media-empty-warning")
     time.sleep(number(asked, "sleep_s"))
     exit_code = int(number(asked, "exit_code"))
     if exit_code == 0:
