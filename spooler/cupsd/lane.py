@@ -8,6 +8,7 @@ too long the lane is left to end by itself and a new one is made. What the late 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -65,7 +66,7 @@ class Lane:
             async with asyncio.timeout(timeout_s or self._timeout_s):
                 return await future
         except TimeoutError as error:
-            # Those that waited behind it time out by themselves: none of them is begun in the old thread any more.
+            # Calls behind it are still answered there if it comes back while they wait; else they are skipped.
             if self._calls is calls:
                 self.abandoned += 1
                 self._calls = None
@@ -106,7 +107,9 @@ def _serve(calls: queue.SimpleQueue[_Call | None], host: str, port: int, user: s
         except Exception as caught:
             connection = None
             error = caught
-        loop.call_soon_threadsafe(_answer, future, result, error)
+        # The loop is closed where the agent ended while CUPS was silent: nobody wants the answer any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_answer, future, result, error)
 
 
 def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

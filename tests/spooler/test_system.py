@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -231,3 +232,78 @@ def test_second_agent_on_the_same_journal_refuses_to_start(agent: AgentProcess, 
     assert agent.process is not None
     agent.process.send_signal(signal.SIGINT)
     assert agent.process.wait(15) == 0
+
+
+def test_service_with_every_fault_gets_each_event_once(
+    agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes]
+) -> None:
+    service.fail("enroll", "503", "refuse")
+    service.fail("lease", "garbage", "503", "drop", "500")
+    service.fail("documents", "503", "500", "refuse")
+    service.fail("report", "drop", "garbage", "503", "drop", "refuse")
+    jobs = [service.add(f"fault{n}", pdf(f"fault{n}")) for n in range(4)]
+    agent.start(PRINTSVC_SPOOLER_REQUEST_TIMEOUT_S="3")
+    service.wait(lambda: all(service.jobs[job].state == "printed" for job in jobs), 60)
+    assert pages_of(printers, "fault") == dict.fromkeys(jobs, 1)
+    assert [event.seq for event in service.events] == list(range(1, len(service.events) + 1))
+    assert service.duplicates > 0
+
+
+def test_unknown_token_stops_new_jobs_and_a_known_one_starts_them_again(
+    agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes]
+) -> None:
+    agent.start()
+    service.wait(lambda: any(lease.capacity for lease in service.leases))
+    token, service.token = service.token, "another"
+    service.fail("lease", *["401"] * 2)
+    service.wait(lambda: b'"unauthorised"' in agent.directory.with_suffix(".log").read_bytes(), 20)
+    job = service.add("token", pdf("token"))
+    time.sleep(1)
+    assert pages_of(printers, "token") == {}
+    service.token = token
+    service.wait(lambda: service.jobs[job].state == "printed")
+    assert pages_of(printers, "token") == {"token": 1}
+    assert token.encode() not in agent.directory.with_suffix(".log").read_bytes()
+
+
+def test_full_disk_hands_nothing_to_cups_until_there_is_room(
+    agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes]
+) -> None:
+    agent.directory.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", agent.directory], check=False).returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        agent.start()
+        service.wait(lambda: any(lease.capacity for lease in service.leases))
+        ballast = agent.directory / "ballast"
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+            while True:
+                file.write(b"\0" * 4096)
+        jobs = [service.add(f"disk{n}", pdf(f"disk{n}")) for n in range(3)]
+        log = agent.directory.with_suffix(".log")
+        service.wait(lambda: b"journal_unwritable" in log.read_bytes(), 20)
+        time.sleep(2)
+        assert pages_of(printers, "disk") == {}
+        assert service.events == []
+        ballast.unlink()
+        service.wait(lambda: all(service.jobs[job].state == "printed" for job in jobs), 40)
+        assert pages_of(printers, "disk") == dict.fromkeys(jobs, 1)
+        assert agent.stop() == 0
+    finally:
+        if agent.process is not None and agent.process.poll() is None:
+            agent.kill()
+        subprocess.run(["umount", agent.directory], check=True)
+
+
+def test_urgent_job_goes_first_and_two_queues_work_at_once(
+    agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes]
+) -> None:
+    for printer in printers.values():
+        printer.behave(sleep_s=1)
+    jobs = [service.add(f"order{n}", pdf(f"order{n}"), priority=90 if n == 3 else 50) for n in range(4)]
+    began = time.monotonic()
+    agent.start()
+    service.wait(lambda: all(service.jobs[job].state == "printed" for job in jobs), 40)
+    submitted = [event.job_id for event in service.of_kind("submitted")]
+    assert submitted.index("order3") < submitted.index("order2")
+    assert time.monotonic() - began < 8
