@@ -277,6 +277,31 @@ def test_long_sites_and_authorities(library: FormLibrary, sample: PageData) -> N
     assert solid(authority) in text
 
 
+@pytest.mark.parametrize("digit", "0123456789")
+def test_no_date_and_no_number_is_too_wide(library: FormLibrary, sample: PageData, digit: str) -> None:
+    """The digits are not all of one width."""
+    date = re.sub("0", digit, "00/00/0000")
+    changes = {
+        **dict.fromkeys(("date_of_birth", "injected_on", "issued_on", "expires_on"), date),
+        "doses_received": f"1{digit}/1{digit}",
+        "dose_number": f"1{digit}",
+        "copy_number": int(f"1{digit}{digit}"),
+        "id_label": "Hộ chiếu / Passport",
+        "id_masked": "•" * 16 + digit * 4,
+        "rows": [row(n, date=date, lot=digit * 20, manufacturer="Serum Institute of India") for n in range(7)],
+    }
+    text = text_of(library.render_pdf(A4, cast(PageData, sample | changes)))
+    assert text.count(date) >= 4 + 7
+    assert solid(text).count(digit * 20) == 7
+
+
+def test_the_widest_lot_is_whole(library: FormLibrary, sample: PageData) -> None:
+    sample["rows"] = [row(0, lot="W" * 20), row(1, lot="AB/1234-5678 90-X/12"), *[None] * 5]
+    text = solid(text_of(library.render_pdf(A4, sample)))
+    assert "W" * 20 in text
+    assert "AB/1234-567890-X/12" in text
+
+
 def problems(library: FormLibrary, page: PageData) -> list[tuple[str, str]]:
     with pytest.raises(InputError) as caught:
         library.render_pdf(A4, page)
