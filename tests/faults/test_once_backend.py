@@ -206,6 +206,28 @@ def test_a_job_canceled_before_a_byte_was_sent_stays_canceled(lab: Lab, document
     assert printer.truth() == []
 
 
+@pytest.mark.parametrize(
+    "fault", [disable_and_enable, lambda lab, job_id: lab.cupsd.restart()], ids=["disable", "restart"]
+)
+def test_a_wait_for_a_printer_that_is_off_ends_with_its_backend(lab: Lab, document: Path, fault: Fault) -> None:
+    """The price: no byte was sent, yet the second start is refused. The agent makes a new attempt, which prints."""
+    printer = lab.printers["a"]
+    printer.behave()
+    queue = lab.add_queue("a", printer)
+    printer.kill()
+    job_id = lab.submit(queue, document, ATTEMPT)
+    lab.wait_for_job(job_id, 5)
+    time.sleep(0.5)
+    fault(lab, job_id)
+    if lab.job(job_id)["job-state"] not in FINAL:
+        lab.connection().setJobHoldUntil(job_id, "no-hold")
+    lab.wait_for_job(job_id, CANCELED)
+    printer.start()
+    again = lab.submit(queue, document, "ps-job1-1-2")
+    assert lab.wait_for_job(again, *FINAL)["job-state"] == COMPLETED
+    assert [page.job_name for page in printer.pages()] == ["ps-job1-1-2"]
+
+
 def test_cupsd_killed_while_the_printer_is_off_leaves_it_to_the_first_start(lab: Lab, document: Path) -> None:
     """The backend of the killed cupsd lives on and prints, though CUPS calls the job canceled."""
     printer = lab.printers["a"]
