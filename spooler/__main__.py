@@ -97,6 +97,8 @@ def run() -> None:
         _fail(error)
         return
     try:
+        if not (settings.url or journal.identity().url):
+            raise click.UsageError("set PRINTSVC_SPOOLER_URL or enrol first: printsvc-spooler enroll --code … --url …")
         asyncio.run(_run(settings, journal))
     finally:
         journal.close()

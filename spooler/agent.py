@@ -41,6 +41,7 @@ from spooler.settings import Settings
 T = TypeVar("T")
 _BATCH = 200
 _STORAGE_RETRY_S = 1.0
+_ADVICE_EVERY_S = 600.0
 _CUPS_SILENT = "cups-silent: CUPS does not answer / CUPS không trả lời"
 _PRINTER_SILENT = "printer-silent: the printer does not answer / máy in không trả lời"
 
@@ -85,9 +86,12 @@ class Agent:
         self._wake_lease = asyncio.Event()
         self._wake_report = asyncio.Event()
         self._storage_ok = True
+        self._cups_answers = True
         self._uris: dict[str, str | None] = {}
         self._reports: tuple[PrinterReport, ...] = ()
         self._reported: tuple[PrinterReport, ...] = ()
+        self._advice: tuple[str, ...] = ()
+        self._advised_at: float | None = None
 
     # -- life
 
@@ -190,7 +194,7 @@ class Agent:
         for record in records:
             self._note(record)
         for operation in operations:
-            self._start(self._do(operation))
+            self._start(self._do_or_forget(operation))
         if self._storage_ok and capacity(state, now) > 0:
             self._wake_lease.set()
 
@@ -242,6 +246,15 @@ class Agent:
             log.error("operation_broke", error=repr(error))
 
     # -- operations
+
+    async def _do_or_forget(self, operation: m.Operation) -> None:
+        """Do it; a fault of our own is an answer too, or the job would wait for one for ever."""
+        try:
+            await self._do(operation)
+        except Exception as error:
+            log.exception("operation_broke", operation=type(operation).__name__, error=type(error).__name__)
+            job_id = getattr(operation, "job_id", None) or getattr(getattr(operation, "job", None), "job_id", None)
+            self._tell(m.Forgotten(frozenset({job_id} if job_id else ())))
 
     async def _do(self, operation: m.Operation) -> None:
         match operation:
@@ -343,8 +356,13 @@ class Agent:
     async def _see_queues(self) -> None:
         try:
             queues = await self._lane.run(lambda c: server.see_queues(c, self._settings.queues))
+            if self._advised_at is None or time.monotonic() - self._advised_at > _ADVICE_EVERY_S:
+                self._advised_at = time.monotonic()
+                self._advice = await self._lane.run(server.check_cupsd)
         except (CupsSilentError, CupsRefusedError) as error:
-            log.warning("queues_unknown", detail=error.en)
+            if self._cups_answers:
+                self._cups_answers = False
+                log.error("cups_unreachable", detail=error.en)
             self._reports = tuple(
                 r.model_copy(
                     update={"state": 5, "problems": ("cups-silent: CUPS does not answer / CUPS không trả lời",)}
@@ -353,12 +371,15 @@ class Agent:
             )
             self._tell(m.QueuesSeen(()))
             return
+        if not self._cups_answers:
+            self._cups_answers = True
+            log.info("cups_reachable")
         uris = {queue.name: server.printer_uri_of(queue.device_uri) for queue in queues}
         facts = await asyncio.gather(*(self._facts(uri) for uri in uris.values()))
         self._uris |= uris
         seen, reports = [], []
         for queue, fact in zip(queues, facts, strict=True):
-            one, report = _describe(queue, fact, asked=uris[queue.name] is not None)
+            one, report = _describe(queue, fact, asked=uris[queue.name] is not None, advice=self._advice)
             seen.append(one)
             reports.append(report)
         self._reports = tuple(reports)
@@ -457,8 +478,13 @@ class Agent:
             self._tell(m.Tick())
 
 
-def _describe(queue: server.CupsQueue, facts: PrinterFacts | None, *, asked: bool) -> tuple[Queue, PrinterReport]:
-    """Return a queue for the core and for the service, from what CUPS and the printer say of it."""
+def _describe(
+    queue: server.CupsQueue, facts: PrinterFacts | None, *, asked: bool, advice: tuple[str, ...]
+) -> tuple[Queue, PrinterReport]:
+    """Return a queue for the core and for the service, from what CUPS and the printer say of it.
+
+    `advice` is for people: unlike a problem it does not stop printing.
+    """
     problems = server.check_queue(queue)
     answers = facts is not None or not asked
     reasons = queue.reasons + tuple(r for r in (facts.reasons if facts else ()) if r not in queue.reasons)
@@ -484,6 +510,6 @@ def _describe(queue: server.CupsQueue, facts: PrinterFacts | None, *, asked: boo
         accepting=accepting,
         formats=facts.formats if facts else (),
         marker_levels=facts.marker_levels if facts else (),
-        problems=(*problems, *silent),
+        problems=(*problems, *silent, *server.advise_queue(queue), *advice),
     )
     return core_queue, report

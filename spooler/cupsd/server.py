@@ -7,8 +7,10 @@ driver of a maker may scale the page and with it the QR.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cups
@@ -75,6 +77,55 @@ def check_queue(queue: CupsQueue) -> tuple[str, ...]:
     if not queue.device_uri or queue.device_uri.startswith(("file:", "/dev/null")):
         problems.append("queue-no-device: no printer behind the queue / hàng đợi không có máy in")
     return tuple(problems)
+
+
+def advise_queue(queue: CupsQueue) -> tuple[str, ...]:
+    """Return what a person should change of a queue that may print all the same."""
+    advice = []
+    if not queue.device_uri.startswith(f"{_ONCE}:/"):
+        advice.append(
+            "queue-not-once: CUPS may print a page again after a restart; put printsvc-once:/ before the device URI / "
+            "CUPS có thể in lại sau khi khởi động lại; thêm printsvc-once:/ vào trước URI của máy in"
+        )
+    if printer_uri_of(queue.device_uri) is None:
+        advice.append(
+            "printer-no-witness: the printer cannot be asked over IPP, so CUPS is believed / "
+            "không thể hỏi máy in qua IPP, phải tin vào CUPS"
+        )
+    return tuple(advice)
+
+
+# What cupsd.conf must say so that no job is lost or given up, with what cupsd does where it says nothing.
+_CUPSD_CONF = {
+    "dirtycleaninterval": ("0", "30", "a crash loses queued jobs / mất lệnh in khi sự cố"),
+    "maxjobtime": ("0", "10800", "a job that waits for paper is cancelled / lệnh in chờ giấy bị huỷ"),
+    "maxjobs": ("0", "500", "a full list refuses jobs / danh sách đầy thì từ chối lệnh in"),
+}
+
+
+def check_cupsd(connection: Any) -> tuple[str, ...]:
+    """Return what is wrong with cupsd's configuration; empty where it is right or may not be read."""
+    with tempfile.NamedTemporaryFile() as file:
+        try:
+            connection.getFile("/admin/conf/cupsd.conf", file.name)
+        except (cups.HTTPError, RuntimeError, OSError):
+            return ()
+        text = Path(file.name).read_text("utf-8", "replace")
+    return advise_cupsd(text)
+
+
+def advise_cupsd(text: str) -> tuple[str, ...]:
+    """Return what is wrong in the text of a cupsd.conf; the last of several lines counts, as for cupsd."""
+    said = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 2:
+            said[words[0].lower()] = words[1]
+    return tuple(
+        f"cupsd-{name}: {said.get(name, default)}, should be {right}: {why}"
+        for name, (right, default, why) in _CUPSD_CONF.items()
+        if said.get(name, default) != right
+    )
 
 
 def see_queues(connection: Any, names: Iterable[str]) -> list[CupsQueue]:
