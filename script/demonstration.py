@@ -25,6 +25,7 @@ from rich.table import Table
 from stack import ApiError, Paper, SitePlan, Stack
 
 from printsvc.flows.intake import SITE_ID
+from printsvc.printing.job import UNDER_WAY
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "var" / "demo"
@@ -108,7 +109,14 @@ def run(lines: list[bytes], console: Console) -> dict[str, Any]:
             reading = progress.add_task("reading the papers back", total=stack.sheets())
             papers = stack.read_back(ROOT / "papers", lambda number: progress.update(reading, completed=number))
             books = stack.stats()
-    return account_for(rows, papers, lines, books)
+            stuck = {job["uvci"]: job for site in plans for job in worklist(stack, site.site_id)}
+    return account_for(rows, papers, lines, books, stuck)
+
+
+def worklist(stack: Stack, site_id: str) -> list[dict[str, Any]]:
+    """Return the print jobs of a site that wait for a person."""
+    jobs: list[dict[str, Any]] = stack.service.api("admin").get(f"/v1/sites/{site_id}/worklist")["print_jobs"]
+    return jobs
 
 
 def plan_sites(lines: list[bytes]) -> list[SitePlan]:
@@ -139,16 +147,18 @@ def post(stack: Stack, lines: list[bytes], progress: Progress) -> list[Row]:
 
 
 def wait_for_paper(stack: Stack, uvcis: set[str], progress: Progress) -> None:
-    """Return when the books say that every certificate has a paper, or when nothing has moved for a long time."""
+    """Return when every certificate has a paper, when only a person could go on, or when nothing moves any more."""
     task = progress.add_task("printing", total=len(uvcis))
     moved_at, before = time.monotonic(), -1
     while True:
         try:
-            printed = stack.stats()["with_paper"]
+            numbers = stack.stats()
+            printed = numbers["with_paper"]
+            under_way = sum(numbers["papers"].get(state, 0) for state in UNDER_WAY)
         except ApiError:
-            printed = before
+            printed, under_way = before, 1
         progress.update(task, completed=max(printed, 0))
-        if printed >= len(uvcis):
+        if printed >= len(uvcis) or not under_way:
             return
         if printed != before:
             moved_at, before = time.monotonic(), printed
@@ -157,7 +167,9 @@ def wait_for_paper(stack: Stack, uvcis: set[str], progress: Progress) -> None:
         time.sleep(0.25)
 
 
-def account_for(rows: list[Row], papers: list[Paper], lines: list[bytes], books: dict[str, Any]) -> dict[str, Any]:
+def account_for(
+    rows: list[Row], papers: list[Paper], lines: list[bytes], books: dict[str, Any], stuck: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Hold the papers against the rows. A dose that is neither held nor on exactly one right paper is unaccounted."""
     by_uvci: defaultdict[str, list[Paper]] = defaultdict(list)
     for paper in papers:
@@ -174,6 +186,9 @@ def account_for(rows: list[Row], papers: list[Paper], lines: list[bytes], books:
             row.claims = mine[0].claims if mine else None
             if len(mine) != 1:
                 row.trouble = f"{len(mine)} papers"
+                if row.uvci in stuck:
+                    job = stuck[row.uvci]
+                    row.trouble += f"; its print job is {job['state']}: {job['state_reason'] or 'no reason given'}"
             elif not right:
                 row.trouble = f"its paper is wrong: {mine[0].verdict}"
         if row.trouble:
@@ -209,7 +224,8 @@ def says(paper: Paper, line: bytes) -> bool:
     payload = (paper.claims or {}).get("hcert", {})
     entry = payload["v"][0]
     name = payload["nam"]
-    wanted = person.get("full_name") or f"{person.get('family_name', '')} {person.get('given_name', '')}"
+    given_apart = [person.get(part) for part in ("family_name", "given_name")]
+    wanted = " ".join(part for part in given_apart if part) or person["full_name"]
     printed = f"{name.get('fn', '')} {name.get('gn', '')}"
     return (
         sorted(unicodedata.normalize("NFC", wanted).split()) == sorted(printed.split())

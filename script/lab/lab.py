@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import tempfile
 import uuid
@@ -41,10 +40,9 @@ class Lab:
         self.log.mkdir(parents=True, exist_ok=True)
         self.printers: dict[str, VirtualPrinter] = {}
         self.queues: dict[str, Queue] = {}
-        self._processes = ProcessSet(uuid.uuid4().hex)
-        self._borrowed: Path | None = None
+        base, borrowed = self._base()
+        self._processes = ProcessSet(uuid.uuid4().hex, borrowed)
         try:
-            base = self._base()
             bus = f"unix:path={self._start_bus(base)}"
             self._bus = bus
             self.cupsd = Cupsd(base, self.log, backend, self._processes, bus)
@@ -74,8 +72,6 @@ class Lab:
     def close(self) -> None:
         """End every process of this lab; calling it twice does no harm."""
         self._processes.close()
-        if self._borrowed is not None:
-            shutil.rmtree(self._borrowed, ignore_errors=True)
 
     def add_printer(self, name: str, formats: tuple[str, ...] = (PDF, PWG, URF)) -> VirtualPrinter:
         """Switch on a printer that takes these document formats."""
@@ -114,16 +110,19 @@ class Lab:
         wait_until(lambda: self.job(job_id)["job-state"] in states, timeout_s, f"job {job_id} in {states}", poll_s=0.05)
         return self.job(job_id)
 
-    def _base(self) -> Path:
-        """Return the directory for cupsd: below root, or a borrowed one where lp could not pass or the path is long."""
+    def _base(self) -> tuple[Path, Path | None]:
+        """Return the directory for cupsd: below root, or a borrowed one where lp could not pass or the path is long.
+
+        The second value is the borrowed one, to be removed at the end.
+        """
         passable = all(parent.stat().st_mode & stat.S_IXOTH for parent in (self.root, *self.root.parents))
         own = self.root / "cups"
         if passable and len(str(own)) <= _LONGEST_BASE:
             own.mkdir(exist_ok=True)
-            return own
-        self._borrowed = Path(tempfile.mkdtemp(prefix="printsvc-lab-", dir="/tmp"))
-        self._borrowed.chmod(0o755)
-        return self._borrowed
+            return own, None
+        borrowed = Path(tempfile.mkdtemp(prefix="printsvc-lab-", dir="/tmp"))
+        borrowed.chmod(0o755)
+        return borrowed, borrowed
 
     def _start_bus(self, base: Path) -> Path:
         path = base / "bus"

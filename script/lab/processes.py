@@ -25,12 +25,13 @@ _REAPER = Path(__file__).with_name("reaper.py")
 class ProcessSet:
     """Every process of one lab. `close()` ends them; a reaper does so when this process dies without it."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str, litter: Path | None = None) -> None:
+        """`litter` is a directory that goes with the last process."""
         self.tag = tag
         self._started: list[subprocess.Popen[bytes]] = []
         # The write end of this pipe is what keeps the lab alive: it closes when this process ends, however it ends.
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_REAPER), f"{TAG}={tag}"],
+            [sys.executable, "-I", "-S", str(_REAPER), f"{TAG}={tag}", *([] if litter is None else [str(litter)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

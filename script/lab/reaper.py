@@ -1,11 +1,14 @@
 """Run as a program: wait until standard input closes, then kill every process that carries the given environment tag.
 
+`argv[1]` is the tag (`NAME=value`), `argv[2]`, where given, a directory to remove after that.
+
 Standard library only and no imports of the lab: it must work when all around it is gone.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -39,6 +42,8 @@ def main() -> int:
     for _ in range(_ROUNDS):
         pids = tagged(tag)
         if not pids:
+            for litter in sys.argv[2:]:
+                shutil.rmtree(litter, ignore_errors=True)
             return 0
         for pid in pids:
             try:
