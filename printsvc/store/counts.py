@@ -29,5 +29,5 @@ def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
         "held": held.scalar_one(),
         "certificates": issued.scalar_one(),
         "with_paper": on_paper.scalar_one(),
-        "papers": dict(states.tuples().all()),
+        "papers": dict(states.all()),
     }

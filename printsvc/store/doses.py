@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, insert, select, update
+from sqlalchemy import Connection, Row, Table, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from printsvc.domain.certificate import Certificate
@@ -21,6 +21,8 @@ from printsvc.store.tables import certificates, doses
 
 ISSUED = "issued"
 HELD = "held"
+# Written into the statement, not bound: the index of held doses is partial.
+_HELD = literal(HELD, literal_execute=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def held_doses(connection: Connection, site_id: str, *, limit: int = 500) -> lis
     """Return the doses of a site that wait for somebody to look, oldest first."""
     query = (
         _query()
-        .where(doses.c.site_id == site_id, doses.c.outcome == HELD)
+        .where(doses.c.site_id == site_id, doses.c.outcome == _HELD)
         .order_by(doses.c.received_at, doses.c.dose_pk)
         .limit(limit)
     )

@@ -14,14 +14,16 @@ import asyncio
 import fcntl
 import os
 import queue
+import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from printsvc.errors import PrintsvcError, StoreError, StoreLockedError
@@ -34,6 +36,8 @@ _RETRIES = 5
 _STOP = object()
 # Another transaction won: the same unit may simply run again (serialization failure, deadlock; SQLite busy).
 _AGAIN = frozenset({"40001", "40P01"})
+# What a database raises; SQLite's own class comes from the hooks that prepare a connection, where nobody wraps it.
+_DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)
 
 
 @dataclass(slots=True)
@@ -57,7 +61,7 @@ class Store:
         if self.dialect == "sqlite":
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the SQLite store needs a file")
-            path = Path(parsed.database)
+            path = Path(parsed.database).resolve()  # or the same file by another name would have another lock
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = _lock_file(path)
             writers = 1
@@ -74,6 +78,7 @@ class Store:
         ]
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="store-reader")
         self._closed = False
+        self._closing = threading.Lock()
         for thread in self._threads:
             thread.start()
 
@@ -83,14 +88,17 @@ class Store:
 
     def submit(self, unit: Unit[T]) -> Future[T]:
         """Like `write`, for callers without an event loop."""
-        if self._closed:
-            raise StoreError("The store is closed.", vi="Kho dữ liệu đã đóng.")
         task = _Task(unit, Future())
-        self._tasks.put(task)
+        with self._closing:  # after the writers were told to stop, nobody would do it
+            if self._closed:
+                raise _closed()
+            self._tasks.put(task)
         return task.done
 
     async def read(self, unit: Unit[T]) -> T:
         """Run `unit` on a connection that cannot write, and return its value."""
+        if self._closed:
+            raise _closed()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, unit)
 
     def read_now(self, unit: Unit[T]) -> T:
@@ -98,7 +106,7 @@ class Store:
         try:
             with self._read_engine.connect() as connection:
                 return unit(connection)
-        except SQLAlchemyError as error:
+        except _DATABASE_ERRORS as error:
             raise _store_error(error) from error
 
     def ping(self) -> None:
@@ -107,11 +115,12 @@ class Store:
 
     def close(self) -> None:
         """Finish what was submitted, then close. Safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
-        for _ in self._threads:
-            self._tasks.put(_STOP)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in self._threads:
+                self._tasks.put(_STOP)
         for thread in self._threads:
             thread.join(timeout=30)
         self._readers.shutdown()
@@ -150,18 +159,18 @@ class Store:
             with self.engine.begin() as connection:
                 for task in batch:
                     outcomes.append(_run(connection, task.unit, alone=len(batch) == 1))
-        except SQLAlchemyError as error:
+        except BaseException as error:
             if len(batch) > 1:
                 for task in batch:
                     self._commit([task])
+                return
+            if not isinstance(error, _DATABASE_ERRORS):  # the unit raised its own error: rolled back
+                batch[0].done.set_exception(error)
                 return
             if _may_retry(error) and attempt < _RETRIES:
                 self._commit(batch, attempt + 1)
                 return
             batch[0].done.set_exception(_store_error(error))
-            return
-        except BaseException as error:  # a unit alone in its transaction raised its own error: rolled back
-            batch[0].done.set_exception(error)
             return
         for task, (good, value) in zip(batch, outcomes, strict=True):
             if good:
@@ -185,17 +194,21 @@ def _run(connection: Connection, unit: Unit[Any], *, alone: bool) -> tuple[bool,
     return True, value
 
 
-def _may_retry(error: SQLAlchemyError) -> bool:
+def _closed() -> StoreError:
+    return StoreError("The store is closed.", vi="Kho dữ liệu đã đóng.")
+
+
+def _may_retry(error: Exception) -> bool:
     original = getattr(error, "orig", None)
     disconnected = isinstance(error, DBAPIError) and error.connection_invalidated
     return getattr(original, "sqlstate", None) in _AGAIN or disconnected
 
 
-def _store_error(error: SQLAlchemyError) -> PrintsvcError:
+def _store_error(error: Exception) -> PrintsvcError:
     # The database's own text may quote a row, and a row may hold a name: only its class is passed on.
     original = getattr(error, "orig", None)
     what = type(original or error).__name__
-    full = "disk is full" in str(original) or getattr(original, "sqlstate", "") == "53100"
+    full = "disk is full" in str(original or error) or getattr(original, "sqlstate", "") == "53100"
     if full:
         return StoreError(
             "The disk is full: nothing was stored.", vi="Ổ đĩa đã đầy: chưa lưu được gì.", retry_after_s=30
@@ -221,7 +234,7 @@ def _lock_file(path: Path) -> IO[str]:
 
 def _sqlite_writer(path: Path) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        URL.create("sqlite", database=str(path)),
         hide_parameters=True,
         pool_size=1,
         max_overflow=0,
@@ -243,7 +256,7 @@ def _sqlite_writer(path: Path) -> Engine:
 
 def _sqlite_reader(path: Path, readers: int) -> Engine:
     engine = create_engine(
-        f"sqlite:///file:{path}?mode=ro&uri=true",
+        URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}),
         hide_parameters=True,
         pool_size=readers + 1,
         connect_args={"check_same_thread": False, "timeout": 10},

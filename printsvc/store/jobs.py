@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, update
 
 from printsvc.domain.site import SiteId
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import IllegalTransitionError, NotFoundError
 from printsvc.printing.job import NEEDS_A_PERSON, CopyReason, JobEvent, JobState, next_state
 from printsvc.store.tables import job_events, print_jobs
+
+# Written into the statement, not bound: a partial index serves only a query that says its condition outright.
+_WAITING = literal("waiting", literal_execute=True)
+_LEASED = literal("leased", literal_execute=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ def count_states(connection: Connection, site_id: str | None = None) -> dict[str
     query = select(print_jobs.c.state, func.count()).group_by(print_jobs.c.state)
     if site_id is not None:
         query = query.where(print_jobs.c.site_id == site_id)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def apply_event(
@@ -148,7 +152,7 @@ def claim_waiting(
         select(print_jobs)
         .where(
             print_jobs.c.site_id == site_id,
-            print_jobs.c.state == "waiting",  # as in the partial index, or it is not used
+            print_jobs.c.state == _WAITING,
             or_(print_jobs.c.holder_agent.is_(None), mine),
         )
         .order_by(print_jobs.c.priority.desc(), print_jobs.c.created_at)
@@ -175,7 +179,7 @@ def expire_leases(connection: Connection, site_id: str, *, now: datetime) -> int
     """Put jobs whose lease ran out back to waiting, for the same journal; return how many."""
     query = (
         select(print_jobs)
-        .where(print_jobs.c.site_id == site_id, print_jobs.c.state == "leased", print_jobs.c.deadline < now)
+        .where(print_jobs.c.site_id == site_id, print_jobs.c.state == _LEASED, print_jobs.c.deadline < now)
         .with_for_update(skip_locked=True)
     )
     expired = [_job(row) for row in connection.execute(query)]
@@ -200,13 +204,10 @@ def renew(
     """
     if not held:
         return [], []
-    jobs = {
-        job.job_id: job
-        for job in map(
-            _job,
-            connection.execute(select(print_jobs).where(print_jobs.c.job_id.in_([job_id for job_id, _ in held]))),
-        )
-    }
+    # Locked, or a lease could expire in another transaction while it is prolonged here.
+    query = select(print_jobs).where(print_jobs.c.job_id.in_([job_id for job_id, _ in held]))
+    rows = connection.execute(query.order_by(print_jobs.c.job_id).with_for_update())
+    jobs = {job.job_id: job for job in map(_job, rows)}
     kept: list[tuple[str, int]] = []
     dropped: list[str] = []
     for job_id, _token in held:
@@ -246,7 +247,7 @@ def lose_holder(connection: Connection, *, agent_id: str, journal_id: str | None
 
 def sites_with_waiting_jobs(connection: Connection) -> list[str]:
     """Return the sites that have a job to lease."""
-    query = select(print_jobs.c.site_id).where(print_jobs.c.state == "waiting").distinct()
+    query = select(print_jobs.c.site_id).where(print_jobs.c.state == _WAITING).distinct()
     return list(connection.execute(query).scalars())
 
 

@@ -51,9 +51,10 @@ class KeyFolder:
     def secret(self, name: str, make: bytes) -> bytes:
         """Return the content of a secret file; where there is none, `make` is stored and returned."""
         path = self.folder / name
-        if not path.exists():
-            _write(path, make)
-        return path.read_bytes().strip()
+        with self.locked():  # two that start at once must read the same one
+            if not path.exists():
+                _write(path, make)
+            return path.read_bytes().strip()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -149,7 +149,7 @@ def enrol(
             clock_skew_ms=None,
         )
     )
-    return Agent(agent_id, used.site_id, journal_id, 0)
+    return Agent(agent_id, used.site_id, journal_id, 0, version=version[:32])
 
 
 def find_agent(connection: Connection, token: str) -> Agent | None:

@@ -1,0 +1,109 @@
+"""The queries that every poll of every agent makes use the small partial indexes, not the table of all papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, insert, text
+
+from printsvc.store import doses as dose_store
+from printsvc.store import jobs as job_store
+from printsvc.store.engine import Store
+from printsvc.store.tables import certificates, doses, print_jobs
+
+ROWS = 3000
+
+
+@pytest.fixture
+def full_store(world: Any) -> Store:
+    """A store in which one paper of 100 waits, one is leased, and one dose is held."""
+    store: Store = world.store
+    now = world.clock.now
+
+    def state(n: int) -> str:
+        return {0: "waiting", 1: "leased"}.get(n % 100, "confirmed")
+
+    def fill(connection: Connection) -> None:
+        ids = range(1, ROWS + 1)
+        event_document = dose_store.event_to_document(world.event())
+        dose = {
+            "source": "s",
+            "site_id": "HN-1",
+            "event": event_document,
+            "identity": event_document["identity"],
+            "reasons": [],
+            "mark": "",
+        }
+        times = {"injected_at": now, "received_at": now, "decided_at": now}
+        connection.execute(
+            insert(doses),
+            [dose | times | {"dose_pk": n, "dose_id": str(n), "outcome": "issued" if n % 100 else "held"} for n in ids],
+        )
+        certificate = {"version": 1, "hcert": "HC1:", "kid": "", "issued_at": now, "expires_at": now}
+        connection.execute(
+            insert(certificates),
+            [certificate | {"dose_pk": n, "uvci": str(n), "revocation_reason": ""} for n in ids],
+        )
+        job = dict.fromkeys(("asked_by", "form", "media", "state_reason", "queue", "attempt_id", "witness"), "")
+        job |= {"copy_number": 1, "reason": "issued", "site_id": "HN-1", "priority": 50, "fencing_token": 0}
+        job |= {"created_at": now, "changed_at": now, "deadline": now}
+        connection.execute(
+            insert(print_jobs), [job | {"job_id": str(n), "uvci": str(n), "state": state(n)} for n in ids]
+        )
+        connection.execute(text("ANALYZE"))
+
+    store.submit(fill).result()
+    return store
+
+
+def plan_of(store: Store, run: Callable[[Connection], Any], state: str | None = None) -> str:
+    """Return the database's plan of the first SELECT that `run` makes, with the very statement and parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if "SELECT" in statement.upper() and not seen:
+            seen.append((statement, parameters))
+
+    def unit(connection: Connection) -> str:
+        event.listen(connection, "before_cursor_execute", note)
+        run(connection)
+        event.remove(connection, "before_cursor_execute", note)
+        statement, parameters = seen[0]
+        if state is not None:
+            # A plan that is made before the values are known can use a partial index only so.
+            assert f"'{state}'" in statement
+        explain = "EXPLAIN QUERY PLAN" if store.dialect == "sqlite" else "EXPLAIN"
+        rows = connection.exec_driver_sql(f"{explain} {statement}", parameters)
+        return "\n".join(" ".join(map(str, row)) for row in rows)
+
+    return store.submit(unit).result()
+
+
+def test_claiming_waiting_jobs_uses_its_index(full_store: Store, world: Any) -> None:
+    values = {"agent_id": "a", "journal_id": "j", "capacity": 5, "now": world.clock.now, "lease_s": 60.0}
+    plan = plan_of(full_store, lambda c: job_store.claim_waiting(c, "HN-1", **values), "waiting")
+    assert "ix_print_jobs_waiting" in plan, plan
+
+
+def test_expiring_leases_uses_its_index(full_store: Store, world: Any) -> None:
+    earlier = world.clock.now - timedelta(seconds=1)  # as at nearly every poll: no lease has run out
+    plan = plan_of(full_store, lambda c: job_store.expire_leases(c, "HN-1", now=earlier), "leased")
+    assert "ix_print_jobs_leased" in plan, plan
+
+
+def test_sites_with_waiting_jobs_reads_the_waiting_jobs_alone(full_store: Store) -> None:
+    plan = plan_of(full_store, job_store.sites_with_waiting_jobs, "waiting")
+    assert "ix_print_jobs_waiting" in plan, plan
+
+
+def test_the_worklist_uses_its_index(full_store: Store) -> None:
+    plan = plan_of(full_store, lambda c: dose_store.held_doses(c, "HN-1"), "held")
+    assert "ix_doses_held" in plan, plan
+
+
+def test_finding_a_document_uses_its_index(full_store: Store) -> None:
+    plan = plan_of(full_store, lambda c: job_store.site_prints(c, "HN-1", "0" * 64))
+    assert "ix_print_jobs_document_sha256" in plan, plan
