@@ -202,7 +202,7 @@ from printsvc.render.pool import RenderPool, RenderSetup
 
 async def main():
     root = pathlib.Path(sys.argv[1])
-    pool = RenderPool(RenderSetup(root / "templates", root / "fonts"), workers=1)
+    pool = RenderPool(RenderSetup(root / "templates", root / "fonts", pathlib.Path(sys.argv[2])), workers=1)
     await pool.warm_up()
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     await asyncio.sleep(60)
@@ -217,7 +217,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(PARENT)
     with subprocess.Popen(
-        [sys.executable, str(program), str(ROOT)],
+        [sys.executable, str(program), str(ROOT), str(tmp_path / "cache")],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},

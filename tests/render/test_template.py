@@ -25,6 +25,7 @@ import zxingcpp
 from PIL import Image
 
 from printsvc.domain.form import DoseRow, FormId, PageData
+from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
 from printsvc.errors import InputError, NotFoundError, QrCapacityError, RenderError
 from printsvc.render.qr import encode_qr
 from printsvc.render.scan import read_codes
@@ -181,6 +182,12 @@ def test_nobody_can_write_an_identity_number_where_none_is(
     assert any(not any(line.crop((0, y, line.width, y + 1)).tobytes()) for y in range(line.height))
 
 
+def test_what_is_not_known_of_a_dose_is_a_dash(library: FormLibrary, sample: PageData) -> None:
+    sample["rows"] = [row(0, lot="", site="", manufacturer=""), *[None] * 6]
+    text = text_of(library.render_pdf(A4, sample))
+    assert text.count("—") == 3
+
+
 def payload_of(length: int) -> str:
     alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
     noise = hashlib.shake_256(b"payload").digest(length)
@@ -275,6 +282,20 @@ def test_long_sites_and_authorities(library: FormLibrary, sample: PageData) -> N
     text = solid(text_of(library.render_pdf(A4, cast(PageData, sample | {"site_name": site, "authority": authority}))))
     assert text.count(solid(site)) == 8
     assert solid(authority) in text
+
+
+def test_every_vaccine_of_the_value_sets_fits(library: FormLibrary, sample: PageData) -> None:
+    for product in PRODUCTS.values():
+        prophylaxis = PROPHYLAXES[product.prophylaxis]
+        changes = {
+            "product": product.name,
+            "manufacturer": product.manufacturer,
+            "vaccine": f"{prophylaxis.vi} / {prophylaxis.en}",
+            "rows": [row(0, product=product.name, manufacturer=product.manufacturer), *[None] * 6],
+        }
+        text = text_of(library.render_pdf(A4, cast(PageData, sample | changes)))
+        assert changes["vaccine"] in text
+        assert text.count(product.manufacturer) >= 2
 
 
 @pytest.mark.parametrize("digit", "0123456789")
