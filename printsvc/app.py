@@ -15,9 +15,10 @@ from aiohttp import web
 from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId
-from printsvc.errors import SigningError, StoreError
+from printsvc.errors import SigningError, StoreError, UnavailableError
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import LocalSigners, open_signers, publish_signers
+from printsvc.render.fonts import load_fonts
 from printsvc.render.formfile import read_form
 from printsvc.render.pool import RenderPool, RenderSetup
 from printsvc.render.qr import alphanumeric_capacity
@@ -38,7 +39,7 @@ MAX_BODY = 16 * 1024 * 1024
 POLL_S = 0.5
 _LOG = structlog.get_logger("printsvc")
 
-__all__ = ["clock", "make_application", "open_keys", "serve", "write_development_tokens"]
+__all__ = ["assemble", "clock", "make_application", "open_keys", "serve", "write_development_tokens"]
 
 
 def clock() -> datetime:
@@ -98,10 +99,20 @@ def write_development_tokens(store: Store, folder: Path) -> None:
     store.submit(write).result()
 
 
-def make_application(settings: Settings) -> web.Application:
-    """Return the service; everything opens when it starts and closes when it stops."""
+def assemble(services: Services) -> web.Application:
+    """Return the web application over these services; it opens and closes nothing."""
     application = web.Application(middlewares=[ops.metrics_middleware, problems_middleware], client_max_size=MAX_BODY)
     application[ops.METRICS] = ops.Metrics()
+    application[SERVICES] = services
+    application[READY_CHECKS] = _ready_checks(services)
+    routes.add_routes(application)
+    agents.add_routes(application, services)
+    return application
+
+
+def make_application(settings: Settings) -> web.Application:
+    """Return the service; everything opens when it starts and closes when it stops."""
+    load_fonts(settings.fonts_dir)  # a renderer without fonts would come up and draw nothing
     store = Store(settings.store_url)
     try:
         if settings.development or store.dialect == "sqlite":
@@ -128,10 +139,7 @@ def make_application(settings: Settings) -> web.Application:
         country=settings.country,
         lease_s=settings.lease_s,
     )
-    application[SERVICES] = services
-    application[READY_CHECKS] = _ready_checks(services)
-    routes.add_routes(application)
-    agents.add_routes(application, services)
+    application = assemble(services)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
         await publish_signers(store, signers, now=clock())
@@ -183,9 +191,15 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            raise UnavailableError(
+                f"Cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0)}.",
+                vi=f"Không mở được cổng {settings.port} trên {settings.host}.",
+            ) from None
         host, port = runner.addresses[0][:2]
-        started(f"http://{host}:{port}")
+        started(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

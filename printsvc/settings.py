@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from printsvc.errors import InputError, Problem
 
 _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent
+_DATABASE = re.compile(r"(postgres(ql)?(\+psycopg)?://.+|sqlite:////?[^/].*)")
 
 
 def _beside_or_inside(name: str) -> Path:
@@ -38,9 +43,37 @@ class Settings(BaseSettings):
         default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1), ge=1, description="Processes that draw pages."
     )
     lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        # A value may hold a password: no error repeats it.
+        if value and not _DATABASE.fullmatch(value):
+            raise ValueError("must be postgresql://… or sqlite:///FILE")
+        return value
 
     @property
     def store_url(self) -> str:
-        """The database's URL."""
-        return self.database_url or f"sqlite:///{(self.data_dir / 'printsvc.db').resolve()}"
+        """The database's URL, with the driver that is installed."""
+        if not self.database_url:
+            return f"sqlite:///{(self.data_dir / 'printsvc.db').resolve()}"
+        return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", self.database_url)
+
+
+def read_settings(**given: Any) -> Settings:
+    """Return the settings of the environment, with `given` above them. Raises InputError that names each wrong one."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = [_problem(detail, given) for detail in error.errors(include_url=False, include_input=False)]
+    raise InputError(problems, code="settings_invalid")
+
+
+def _problem(detail: Any, given: dict[str, Any]) -> Problem:
+    # pydantic-settings names a field of the environment in its own case, as pydantic does.
+    name = str(detail["loc"][0]).lower() if detail["loc"] else ""
+    setting = f"--{name.replace('_', '-')}" if name in given else f"PRINTSVC_{name.upper()}"
+    message = detail["msg"].removeprefix("Value error, ")
+    return Problem("", "setting_invalid", f"Thiết lập {setting} không hợp lệ: {message}.", f"{setting}: {message}.")

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 
 import click
 
 from printsvc import __version__
 from printsvc.cli import admin, run, verify
-from printsvc.errors import InputError, PrintsvcError
+from printsvc.errors import InputError, PrintsvcError, Problem
 
 
 class _Group(click.Group):
-    """Errors of ours become two lines and exit code 1, not a traceback."""
+    """Errors of ours, and those of files, become a few lines and exit code 1, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")  # a terminal without Vietnamese still gets an answer
         try:
             return super().invoke(ctx)
         except PrintsvcError as error:
-            click.echo(f"printsvc: {error.en}", err=True)
-            if error.vi != error.en:
-                click.echo(f"          {error.vi}", err=True)
-            if isinstance(error, InputError):
-                for problem in error.problems[1:]:
-                    click.echo(f"          {problem.pointer}: {problem.en} / {problem.vi}", err=True)
-            sys.exit(1)
+            _tell(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly when nobody reads on
+            place = f": {error.filename}" if error.filename else ""
+            click.echo(f"printsvc: {error.strerror or type(error).__name__}{place}", err=True)
+        sys.exit(1)
+
+
+def _tell(error: PrintsvcError) -> None:
+    problems = error.problems if isinstance(error, InputError) else []
+    if not problems:
+        problems = [Problem("", error.code, error.vi, error.en)]
+    for number, problem in enumerate(problems):
+        where = f"{problem.pointer}: " if problem.pointer else ""
+        click.echo(("printsvc: " if number == 0 else " " * 10) + where + problem.en, err=True)
+        if problem.vi != problem.en:
+            click.echo(" " * 10 + where + problem.vi, err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import click
 
 from printsvc.cli.remote import Remote, with_remote
 
+NO_SITES = "There are no sites yet; make one: printsvc sites add SITE_ID --name NAME"
+
 
 def _table(title: str, columns: list[str], rows: list[list[Any]], empty: str) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         click.echo(empty)
@@ -21,8 +26,14 @@ def _table(title: str, columns: list[str], rows: list[list[Any]], empty: str) ->
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*[str(cell) for cell in row])
-    Console().print(table)
+        table.add_row(*[Text(str(cell)) for cell in row])  # Text: no markup in what others typed
+    # Piped into a file or another program, no line is cut to a terminal's width.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def _query(**given: str | None) -> str:
+    chosen = {name: value for name, value in given.items() if value}
+    return f"?{urlencode(chosen)}" if chosen else ""
 
 
 @click.group()
@@ -36,7 +47,12 @@ def list_sites(remote: Remote) -> None:
     """List the sites."""
     found = remote.call("GET", "/v1/sites")["sites"]
     rows = [[site["site_id"], site["name"], site["authority"], site["province"]] for site in found]
-    _table("Sites", ["site", "name", "authority", "province"], rows, "There are no sites yet: printsvc sites add")
+    _table(
+        "Sites",
+        ["site", "name", "authority", "province"],
+        rows,
+        "There are no sites yet; make one: printsvc sites add SITE_ID --name NAME",
+    )
 
 
 @sites.command("add")
@@ -57,9 +73,9 @@ def add_site(remote: Remote, site_id: str, name: str, authority: str, province: 
 @with_remote
 def enrol(remote: Remote, site_id: str) -> None:
     """Make a one-time code with which an agent joins the site."""
-    answer = remote.call("POST", f"/v1/sites/{site_id}/enrolment-codes")
+    answer = remote.call("POST", f"/v1/sites/{quote(site_id, safe='')}/enrolment-codes")
     click.echo(answer["code"])
-    click.echo(f"valid until {answer['expires_at']}, once: printsvc-spooler enroll --code …", err=True)
+    click.echo(f"Works once, until {answer['expires_at']}: give it to the site's printsvc-spooler.", err=True)
 
 
 @sites.command("worklist")
@@ -67,10 +83,17 @@ def enrol(remote: Remote, site_id: str) -> None:
 @with_remote
 def worklist(remote: Remote, site_id: str) -> None:
     """List what at a site needs a person."""
-    answer = remote.call("GET", f"/v1/sites/{site_id}/worklist")
-    rows = [["held", dose["dose_id"], "; ".join(r["vi"] for r in dose["reasons"])] for dose in answer["held"]]
+    answer = remote.call("GET", f"/v1/sites/{quote(site_id, safe='')}/worklist")
+    rows = [
+        ["held", dose["dose_id"], "; ".join(f"{r['vi']} / {r['en']}" for r in dose["reasons"])]
+        for dose in answer["held"]
+    ]
     rows += [[job["state"], job["job_id"], f"{job['queue']} {job['state_reason']}"] for job in answer["print_jobs"]]
     _table(f"Worklist of {site_id}", ["what", "id", "why"], rows, "Nothing waits for a person.")
+
+
+def _reasons(dose: Any) -> str:
+    return "; ".join(f"{reason['vi']} / {reason['en']}" for reason in dose["reasons"])
 
 
 @click.group()
@@ -83,7 +106,7 @@ def printers() -> None:
 @with_remote
 def list_printers(remote: Remote, site_id: str | None) -> None:
     """List the printers as their agents last told."""
-    found = remote.call("GET", "/v1/printers" + (f"?site_id={site_id}" if site_id else ""))["printers"]
+    found = remote.call("GET", "/v1/printers" + _query(site_id=site_id))["printers"]
     rows = [
         [
             p["site_id"],
@@ -111,8 +134,7 @@ def jobs() -> None:
 @with_remote
 def list_jobs(remote: Remote, site_id: str | None, state: str) -> None:
     """List print jobs, oldest change first."""
-    query = "&".join(part for part in (f"site_id={site_id}" if site_id else "", f"state={state}") if part)
-    found = remote.call("GET", f"/v1/print-jobs?{query}")["print_jobs"]
+    found = remote.call("GET", "/v1/print-jobs" + _query(site_id=site_id, state=state))["print_jobs"]
     rows = [[j["job_id"], j["site_id"], j["copy_number"], j["state"], j["queue"], j["state_reason"]] for j in found]
     _table("Print jobs", ["job", "site", "copy", "state", "queue", "reason"], rows, "There are none.")
 
@@ -123,7 +145,7 @@ def list_jobs(remote: Remote, site_id: str | None, state: str) -> None:
 @with_remote
 def settle(remote: Remote, job_id: str, seen: str) -> None:
     """Say what became of a paper; not_here and spoilt print the next copy."""
-    answer = remote.call("POST", f"/v1/print-jobs/{job_id}/settle", {"seen": seen})
+    answer = remote.call("POST", f"/v1/print-jobs/{quote(job_id, safe='')}/settle", {"seen": seen})
     click.echo(f"{answer['print_job']['job_id']}: {answer['print_job']['state']}")
     if answer["replacement"]:
         click.echo(f"copy {answer['replacement']['copy_number']}: {answer['replacement']['job_id']}")
@@ -134,7 +156,7 @@ def settle(remote: Remote, job_id: str, seen: str) -> None:
 @with_remote
 def retry(remote: Remote, job_id: str) -> None:
     """Print again what certainly made no paper."""
-    click.echo(remote.call("POST", f"/v1/print-jobs/{job_id}/retry")["state"])
+    click.echo(remote.call("POST", f"/v1/print-jobs/{quote(job_id, safe='')}/retry")["state"])
 
 
 @click.group()
@@ -157,7 +179,7 @@ def list_keys(remote: Remote) -> None:
 @with_remote
 def stats(remote: Remote, site_id: str | None, as_json: bool) -> None:
     """Count doses, certificates and papers."""
-    answer = remote.call("GET", "/v1/stats" + (f"?site_id={site_id}" if site_id else ""))
+    answer = remote.call("GET", "/v1/stats" + _query(site_id=site_id))
     if as_json:
         click.echo(json.dumps(answer))
         return

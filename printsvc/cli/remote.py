@@ -10,7 +10,9 @@ from typing import Any
 import aiohttp
 import click
 
-from printsvc.errors import InputError, Problem, UnavailableError
+from printsvc.errors import AccessError, InputError, Problem, UnavailableError
+
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Remote:
 
     url: str
     token: str
+    token_file: Path | None = None
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Return the decoded JSON answer. Raises UnavailableError, InputError."""
@@ -40,24 +43,45 @@ class Remote:
                 f"No answer from {self.url} ({type(error).__name__}): is the service running?",
                 vi=f"Không kết nối được {self.url}: dịch vụ đã chạy chưa?",
             ) from None
+        if not isinstance(document, dict) or "detail" not in document:
+            raise UnavailableError(
+                f"{self.url} answered {answer.status}, and not as printsvc does: is the address right?",
+                vi=f"{self.url} không trả lời như dịch vụ printsvc: địa chỉ có đúng không?",
+            )
+        if answer.status == 401:
+            raise AccessError(401, *self._no_token())
         errors = [Problem(e["pointer"], e["code"], e["vi"], e["en"]) for e in document.get("errors", [])]
-        raise InputError(errors, en=document.get("detail"), vi=document.get("detail_vi"), code=document.get("code"))
+        raise InputError(errors, en=document["detail"], vi=document.get("detail_vi"), code=document.get("code"))
+
+    def _no_token(self) -> tuple[str]:
+        if not self.token:
+            return (f"There is no token in {self.token_file}: name the file of an admin's token with --token-file.",)
+        return (f"{self.url} does not know the token in {self.token_file}: is it that service's admin.token?",)
 
 
 def with_remote(function: Any) -> Any:
     """Add --url and --token-file; the command gets a Remote as its first argument."""
 
-    @click.option("--url", default="http://127.0.0.1:8080", envvar="PRINTSVC_URL", show_default=True)
+    @click.option(
+        "--url",
+        default=DEFAULT_URL,
+        envvar="PRINTSVC_URL",
+        show_default=True,
+        help="The service (PRINTSVC_URL).",
+    )
     @click.option(
         "--token-file",
         type=click.Path(path_type=Path, dir_okay=False),
-        default=Path("var/dev/admin.token"),
         envvar="PRINTSVC_TOKEN_FILE",
-        show_default=True,
+        help="File with an admin's token (PRINTSVC_TOKEN_FILE).  [dev/admin.token in the data folder]",
     )
-    def wrapped(url: str, token_file: Path, **rest: Any) -> Any:
+    def wrapped(url: str, token_file: Path | None, **rest: Any) -> Any:
+        if token_file is None:
+            from printsvc.settings import read_settings
+
+            token_file = read_settings().data_dir / "dev" / "admin.token"
         token = token_file.read_text().strip() if token_file.exists() else ""
-        return function(Remote(url, token), **rest)
+        return function(Remote(url, token, token_file), **rest)
 
     wrapped.__name__ = function.__name__
     wrapped.__doc__ = function.__doc__

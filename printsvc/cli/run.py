@@ -11,20 +11,20 @@ import click
 
 
 def _settings(development: bool, data_dir: Path | None, host: str | None, port: int | None) -> Any:
-    from printsvc.settings import Settings
+    from printsvc.settings import read_settings
 
     given: dict[str, Any] = {"data_dir": data_dir, "host": host, "port": port}
     chosen = {name: value for name, value in given.items() if value is not None}
     if development:
         chosen["development"] = True
-    return Settings(**chosen)
+    return read_settings(**chosen)
 
 
 def _run(settings: Any) -> None:
     from printsvc import log
     from printsvc.app import serve
 
-    log.configure()
+    log.configure(settings.log_level)
 
     def started(address: str) -> None:
         click.echo(f"printsvc listens on {address}")
@@ -35,9 +35,13 @@ def _run(settings: Any) -> None:
 
 
 _OPTIONS = [
-    click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Database, keys, caches. [var]"),
-    click.option("--host", help="Address to listen on. [127.0.0.1]"),
-    click.option("--port", type=int, help="Port to listen on; 0 takes a free one. [8080]"),
+    click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of database, keys and caches.  [PRINTSVC_DATA_DIR, or var]",
+    ),
+    click.option("--host", help="Address to listen on.  [PRINTSVC_HOST, or 127.0.0.1]"),
+    click.option("--port", type=int, help="Port to listen on; 0 takes a free one.  [PRINTSVC_PORT, or 8080]"),
 ]
 
 
@@ -64,11 +68,11 @@ def serve(data_dir: Path | None, host: str | None, port: int | None) -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database to this version's tables."""
-    from printsvc.settings import Settings
+    from printsvc.settings import read_settings
     from printsvc.store import migrate as migration
     from printsvc.store.engine import Store
 
-    store = Store(Settings().store_url)
+    store = Store(read_settings().store_url)
     try:
         click.echo(f"The database is at revision {migration.upgrade(store)}.")
     finally:

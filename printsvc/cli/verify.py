@@ -9,40 +9,65 @@ from typing import Any
 
 import click
 
-DEFAULT_URL = "http://127.0.0.1:8080"
-
 
 def _trust(path: Path | None, url: str | None) -> Any:
-    """Return the trust list of a file (JSON of /v1/trust-list, or PEM certificates), or of a service."""
+    """Return the trust list of a file, of a service, or (neither named, none running) of this machine's own keys."""
+    from printsvc.cli.remote import DEFAULT_URL, Remote
+    from printsvc.credential.trust import TrustList
+    from printsvc.errors import UnavailableError
+
+    if path is not None:
+        return _trust_file(path)
+    try:
+        return TrustList.from_json(Remote(url or DEFAULT_URL, "").call("GET", "/v1/trust-list"))
+    except UnavailableError:
+        if url is not None:
+            raise
+        own = _own_keys()
+        if own is None:
+            raise
+        return own
+
+
+def _trust_file(path: Path) -> Any:
+    """Return the trust list of a file: JSON of /v1/trust-list, or PEM certificates."""
     from datetime import UTC, datetime
 
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    from printsvc.cli.remote import Remote
     from printsvc.credential.trust import TrustList, make_trust_list
     from printsvc.errors import CredentialError
 
-    if path is None:
-        return TrustList.from_json(Remote(url or DEFAULT_URL, "").call("GET", "/v1/trust-list"))
     raw = path.read_bytes()
     try:
         if b"-----BEGIN CERTIFICATE-----" in raw:
             ders = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(raw)]
             return make_trust_list(ders, version=0, made_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
         return TrustList.from_json(json.loads(raw))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CredentialError(
-            f"{path} is neither a trust list nor PEM certificates.",
-            vi=f"{path} không phải danh sách tin cậy hay chứng thư PEM.",
+            f"{path} is neither a trust list (JSON) nor PEM certificates.",
+            vi=f"{path} không phải danh sách tin cậy (JSON) hay chứng thư PEM.",
             code="trust_list_invalid",
         ) from None
+
+
+def _own_keys() -> Any:
+    """Return a trust list of the signers whose keys are in the data folder; None where there are none."""
+    from printsvc.app import clock
+    from printsvc.credential.trust import make_trust_list
+    from printsvc.settings import read_settings
+
+    # dsc-<kid>.der, as store/keyfile writes them: certificates are public, no passphrase is asked.
+    found = sorted((read_settings().data_dir / "keys").glob("dsc-*.der"))
+    return make_trust_list([one.read_bytes() for one in found], version=0, made_at=clock()) if found else None
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--trust", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trust list: JSON or PEM.")
-@click.option("--url", envvar="PRINTSVC_URL", help=f"Service to take the trust list from. [{DEFAULT_URL}]")
+@click.option("--url", envvar="PRINTSVC_URL", help="Service to take the trust list from (PRINTSVC_URL).")
 @click.option("--at", "at_text", help="Verify as of this time (ISO 8601) instead of now.")
 @click.option("--batch", is_flag=True, help="Read NDJSON lines from standard input, answer a line for each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a code.")
@@ -51,7 +76,11 @@ def verify(
 ) -> None:
     """Verify the codes in FILES: a text, PNG, JPEG or PDF; - is standard input.
 
-    Exit code 0 when every code is valid, 1 when one is not, 2 when something cannot be read.
+    Signers are believed when they are on the trust list: that of --trust, or of the service at --url. With neither, the
+    service on this machine is asked, and where none runs, the keys in its data folder.
+
+    Exit code 0 when every code is valid, 1 when one is not, 2 when something cannot be read. With --batch, 0 whatever
+    the verdicts are.
     """
     from printsvc.app import clock
     from printsvc.credential.verify import parse_instant
@@ -92,26 +121,33 @@ def verify(
     sys.exit(worst)
 
 
+def _clean(value: Any) -> str:
+    """Return text fit for a terminal: a forged code may hold anything, also sequences that steer the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _print(path: Path, verdict: dict[str, Any]) -> None:
     click.echo(f"{path}: {verdict['verdict']}")
-    click.echo(f"  {verdict['detail_vi']} / {verdict['detail']}")
-    claims = verdict.get("claims") or {}
-    payload = claims.get("hcert") or {}
-    name = payload.get("nam") or {}
-    if isinstance(name, dict) and name:
-        click.echo(f"  {name.get('fn', '')} {name.get('gn', '')}, {payload.get('dob', '')}")
-    for entry in payload.get("v") or []:
-        if isinstance(entry, dict):
-            click.echo(
-                f"  {entry.get('mp')}  {entry.get('dn')}/{entry.get('sd')}  {entry.get('dt')}  {entry.get('ci')}"
-            )
+    click.echo(f"  {_clean(verdict['detail_vi'])} / {_clean(verdict['detail'])}")
+    claims = _object(verdict.get("claims"))
+    payload = _object(claims.get("hcert"))
+    name = _object(payload.get("nam"))
+    if name:
+        click.echo(_clean(f"  {name.get('fn', '')} {name.get('gn', '')}, {payload.get('dob', '')}"))
+    entries = payload.get("v")
+    for entry in map(_object, entries if isinstance(entries, list) else []):
+        words = (entry.get("mp"), f"{entry.get('dn')}/{entry.get('sd')}", entry.get("dt"), entry.get("ci"))
+        click.echo("  " + "  ".join(_clean(word) for word in words))
     if claims:
-        click.echo(f"  {claims.get('issuer')}: {claims.get('issued_at')} – {claims.get('expires_at')}")
+        click.echo(f"  {_clean(claims.get('issuer'))}: {claims.get('issued_at')} – {claims.get('expires_at')}")
 
 
 def _batch(trust: Path | None, url: str | None, now: Any) -> None:
     from printsvc.credential.trust import make_trust_list
-    from printsvc.credential.verify import verify_line
     from printsvc.errors import PrintsvcError
 
     try:
@@ -124,8 +160,16 @@ def _batch(trust: Path | None, url: str | None, now: Any) -> None:
     for raw in sys.stdin.buffer:
         line = raw.decode("utf-8", errors="surrogateescape").rstrip("\r\n")
         if line.strip():
-            click.echo(json.dumps(verify_line(line, trust=trusted, now=now)))
-    sys.stdout.flush()
+            click.echo(json.dumps(_verdict_on(line, trusted, now)))
+
+
+def _verdict_on(line: str, trusted: Any, now: Any) -> dict[str, Any]:
+    from printsvc.credential.verify import verify_line
+
+    try:
+        return verify_line(line, trust=trusted, now=now)
+    except Exception:  # a verifier at a gate must get an answer for the next line, whatever this one is
+        return {"id": None, "verdict": "malformed", "detail": "The line cannot be judged."}
 
 
 COMMANDS = (verify,)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId, PageData
@@ -19,6 +20,9 @@ from printsvc.store import jobs as job_store
 from printsvc.store import sites as site_store
 from printsvc.store.jobs import Happening, PrintJob
 from printsvc.store.sites import Agent, SitePrinter
+
+ERROR_PAUSE_S = 5.0
+_LOG = structlog.get_logger("printsvc.dispatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,13 @@ async def lease(
     capacity: int,
     wait_s: float,
     holding: Sequence[tuple[str, int]] = (),
+    is_gone: Callable[[], bool] = lambda: False,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
-    A page that no form can hold fails its job, with the reason; when pages cannot be drawn now (UnavailableError), the
-    jobs go back to waiting.
+    A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
+    jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
+    that the agent hung up: then nothing more is leased.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + wait_s
@@ -89,38 +95,64 @@ async def lease(
             return claimed, kept, gone
 
         jobs, renewed, dropped = await services.store.write(claim)
-        ready = await _draw_all(services, agent, jobs) if jobs else []
+        ready, pause_s = await _draw_all(services, jobs)
         remaining = give_up_at - loop.time()
-        if ready or dropped or remaining <= 0 or capacity == 0:
+        if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
             return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
-        await services.wakeups.wait(agent.site_id, min(remaining, services.lease_s / 3))
+        if pause_s:
+            await asyncio.sleep(min(remaining, pause_s))
+        else:
+            await services.wakeups.wait(agent.site_id, min(remaining, services.lease_s / 3))
+        if is_gone():
+            return LeaseResult((), tuple(renewed), tuple(dropped))
 
 
-async def _draw_all(services: Services, agent: Agent, jobs: Sequence[PrintJob]) -> list[Ready]:
+async def _draw_all(services: Services, jobs: Sequence[PrintJob]) -> tuple[list[Ready], float]:
+    """Return the jobs whose page is drawn, and for how many seconds to leave the renderer alone."""
     drawn = await asyncio.gather(*(_draw(services, job) for job in jobs), return_exceptions=True)
     ready: list[Ready] = []
+    pause_s = 0.0
     for job, outcome in zip(jobs, drawn, strict=True):
-        if isinstance(outcome, Ready):
-            ready.append(outcome)
-            continue
-        if not isinstance(outcome, PrintsvcError):
-            await _give_back(services, agent, job, JobEvent.RETURN, "service-error")
-            raise outcome
-        if isinstance(outcome, UnavailableError) and outcome.code != "render_crashed":
-            await _give_back(services, agent, job, JobEvent.RETURN, outcome.code)
-        else:
-            await _give_back(services, agent, job, JobEvent.FAIL, outcome.code)
-    return ready
+        match outcome:
+            case Ready():
+                ready.append(outcome)
+            case UnavailableError() if outcome.code != "render_crashed":
+                pause_s = max(pause_s, outcome.retry_after_s)
+                await _put_back(services, job, outcome.code, is_busy=outcome.code == "render_busy")
+            case PrintsvcError():
+                await _give_back(services, job, JobEvent.FAIL, outcome.code)
+            case Exception():
+                # Its text may hold what stands on the page: the class alone.
+                _LOG.error("drawing failed", error=type(outcome).__name__, job_id=job.job_id)
+                pause_s = max(pause_s, ERROR_PAUSE_S)
+                await _put_back(services, job, "service-error")
+            case _:
+                raise outcome
+    return ready, pause_s
 
 
-async def _give_back(services: Services, agent: Agent, job: PrintJob, event: JobEvent, reason: str) -> None:
+async def _put_back(services: Services, job: PrintJob, reason: str, *, is_busy: bool = False) -> None:
+    """Let a job wait again, behind the others: a page that never comes out must not block a whole site.
+
+    When it is behind everything and still cannot be drawn, it fails and stands on the site's worklist.
+    """
+    if is_busy:
+        await _give_back(services, job, JobEvent.RETURN, reason)
+    elif job.priority > 1:
+        await _give_back(services, job, JobEvent.RETURN, reason, priority=job.priority - 1)
+    else:
+        await _give_back(services, job, JobEvent.FAIL, reason)
+
+
+async def _give_back(services: Services, job: PrintJob, event: JobEvent, reason: str, **values: object) -> None:
     now = services.clock()
     happening = Happening(event, now, "service", fencing_token=job.fencing_token, reason=reason[:64])
+    values |= {"holder_agent": None, "holder_journal": None}
 
     def store(connection: Connection) -> None:
         current = job_store.get_job(connection, job.job_id, lock=True)
         if (current.state, current.fencing_token) == (JobState.LEASED, job.fencing_token):
-            job_store.apply_event(connection, current, happening, now=now, holder_agent=None, holder_journal=None)
+            job_store.apply_event(connection, current, happening, now=now, **values)
 
     await services.store.write(store)
 

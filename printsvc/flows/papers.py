@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from printsvc.domain.form import FormId
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import StateError
-from printsvc.flows.issue import make_job, new_job_id
+from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
 from printsvc.flows.services import Services
 from printsvc.printing.job import UNDER_WAY, CopyReason, JobEvent, JobState
 from printsvc.store import doses as dose_store
@@ -57,7 +57,8 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
 
     def store(connection: Connection) -> PrintJob:
         job = job_store.get_job(connection, job_id, lock=True)
-        if job.state is JobState.FAILED and job.state_reason in (Seen.NOT_HERE, Seen.SPOILT):
+        newest = job_store.jobs_of(connection, [job.uvci])[-1]
+        if newest.copy_number > job.copy_number:
             raise StateError(
                 "This paper was replaced by a further copy.",
                 vi="Bản in này đã được thay bằng bản khác.",
@@ -65,7 +66,14 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
             )
         happening = Happening(JobEvent.RETRY, now, actor)
         return job_store.apply_event(
-            connection, job, happening, now=now, holder_agent=None, holder_journal=None, deadline=None
+            connection,
+            job,
+            happening,
+            now=now,
+            holder_agent=None,
+            holder_journal=None,
+            deadline=None,
+            priority=PRIORITY_NEW,
         )
 
     job = await services.store.write(store)

@@ -6,7 +6,7 @@ The decision and the signature are made before the transaction; what the transac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -59,28 +59,56 @@ class _Prepared:
 async def record_doses(services: Services, source: str, events: Sequence[DoseEvent]) -> list[Recorded]:
     """Record events in their order and return an answer for each.
 
-    All that is new is stored in one transaction: when this returns, it is on disk. Raises StoreError or SignerError
-    where nothing was stored.
+    All that is new is stored in one transaction: when this returns, it is on disk. What is stored already is answered
+    from there, whether somebody can sign now or not. Raises StoreError or SignerError where nothing was stored.
     """
     now = services.clock()
-    results: dict[int, Recorded] = {}
-    prepared: dict[int, _Prepared] = {}
-    known_sites = await services.store.read(lambda c: find_sites(c, {event.site_id for event in events}))
-    # Signing is 0.1 ms each: a large batch would hold up the event loop.
-    prepare = asyncio.to_thread if len(events) > 8 else _here
-    for index, outcome in enumerate(await prepare(_prepare_all, services, source, events, now)):
-        if events[index].site_id not in known_sites:
+    known_sites, results = await services.store.read(lambda c: _look_up(c, source, events))
+    for index, event in enumerate(events):
+        if index not in results and event.site_id not in known_sites:
             results[index] = Recorded(RecordOutcome.INVALID, problems=(unknown_site(),))
-        elif isinstance(outcome, InputError):
+    new = [index for index in range(len(events)) if index not in results]
+    # Signing is 0.1 ms each: a large batch would hold up the event loop.
+    prepare = asyncio.to_thread if len(new) > 8 else _here
+    prepared: dict[int, _Prepared] = {}
+    outcomes = await prepare(_prepare_all, services, source, [events[index] for index in new], now)
+    for index, outcome in zip(new, outcomes, strict=True):
+        if isinstance(outcome, InputError):
             results[index] = Recorded(RecordOutcome.INVALID, problems=tuple(outcome.problems))
         else:
             prepared[index] = outcome
-    stored = await services.store.write(lambda c: _store(c, source, list(prepared.values())))
-    for index, recorded in zip(prepared, stored, strict=True):
-        results[index] = recorded
+    if prepared:
+        stored = await services.store.write(lambda c: _store(c, source, list(prepared.values())))
+        results |= zip(prepared, stored, strict=True)
     for site_id in {events[i].site_id for i, r in results.items() if r.outcome is RecordOutcome.ISSUED}:
         services.wakeups.notify(site_id)
     return [results[index] for index in range(len(events))]
+
+
+def _look_up(connection: Connection, source: str, events: Sequence[DoseEvent]) -> tuple[set[str], dict[int, Recorded]]:
+    """Return the sites that exist, and the answers to the events that are stored already."""
+    known = dose_store.find_doses(connection, source, [event.dose_id for event in events])
+    job_ids = _first_jobs(connection, known.values())
+    answers = {
+        index: _answer_from(known[event.dose_id], event, job_ids)
+        for index, event in enumerate(events)
+        if event.dose_id in known
+    }
+    return set(find_sites(connection, {event.site_id for event in events})), answers
+
+
+def _first_jobs(connection: Connection, known: Iterable[StoredDose]) -> dict[str, str]:
+    """Return UVCI → the job of its first paper."""
+    job_ids: dict[str, str] = {}
+    for job in job_store.jobs_of(connection, [dose.certificate.uvci for dose in known if dose.certificate]):
+        job_ids.setdefault(job.uvci, job.job_id)
+    return job_ids
+
+
+def _answer_from(there: StoredDose, event: DoseEvent, job_ids: Mapping[str, str]) -> Recorded:
+    fields = differing_fields(there.event, event)
+    job_id = job_ids.get(there.certificate.uvci) if there.certificate else None
+    return Recorded(RecordOutcome.CONFLICT if fields else RecordOutcome.REPLAYED, there, job_id, tuple(fields))
 
 
 async def _here(function: Any, *arguments: Any) -> Any:
@@ -144,10 +172,7 @@ def _store(connection: Connection, source: str, prepared: list[_Prepared]) -> li
     if len(fresh) < len(first):  # another process was quicker with some of them
         known |= dose_store.find_doses(connection, source, first.keys() - fresh.keys())
 
-    job_ids: dict[str, str] = {}
-    uvcis = [dose.certificate.uvci for dose in known.values() if dose.certificate]
-    for job in job_store.jobs_of(connection, uvcis):
-        job_ids.setdefault(job.uvci, job.job_id)
+    job_ids = _first_jobs(connection, known.values())
     results = []
     for one in prepared:
         dose_id = one.new.event.dose_id
@@ -159,11 +184,7 @@ def _store(connection: Connection, source: str, prepared: list[_Prepared]) -> li
             if one.certificate and one.job:
                 job_ids[one.certificate.uvci] = one.job.job_id
             continue
-        there = known[dose_id]
-        fields = differing_fields(there.event, one.new.event)
-        outcome = RecordOutcome.CONFLICT if fields else RecordOutcome.REPLAYED
-        job_id = job_ids.get(there.certificate.uvci) if there.certificate else None
-        results.append(Recorded(outcome, there, job_id, tuple(fields)))
+        results.append(_answer_from(known[dose_id], one.new.event, job_ids))
     return results
 
 

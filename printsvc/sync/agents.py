@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from aiohttp import web
@@ -71,8 +72,8 @@ async def post_enroll(request: web.Request) -> web.Response:
             body.code.strip(),
             agent_id=agent_id,
             token=token,
-            journal_id=body.journal_id[:64],
-            version=body.agent_version,
+            journal_id=_text(body.journal_id, 64),
+            version=_text(body.agent_version, 32),
             now=services.clock(),
         )
     )
@@ -86,14 +87,14 @@ async def post_lease(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     now = services.clock()
     told = request.app[_told_printers]
-    skew = round((body.agent_time - now).total_seconds() * 1000) if body.agent_time else None
+    skew = _fit(round((_aware(body.agent_time) - now).total_seconds() * 1000)) if body.agent_time else None
     # Printers are stored when something about them changed; a poll that says the same again costs one small write.
     news = told.get(agent.agent_id) != body.printers
     await dispatch.agent_seen(
         services,
         agent,
-        journal_id=body.journal_id[:64],
-        version=body.agent_version,
+        journal_id=_text(body.journal_id, 64),
+        version=_text(body.agent_version, 32),
         clock_skew_ms=skew,
         printers=[_printer(agent, report, services) for report in body.printers] if news else None,
     )
@@ -101,10 +102,11 @@ async def post_lease(request: web.Request) -> web.Response:
     result = await dispatch.lease(
         services,
         agent,
-        journal_id=body.journal_id[:64],
+        journal_id=_text(body.journal_id, 64),
         capacity=body.capacity,
         wait_s=min(body.wait_s, MAX_WAIT_S),
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
+        is_gone=lambda: request.transport is None or request.transport.is_closing(),
     )
     return _answer(
         LeaseAnswer(
@@ -122,23 +124,23 @@ async def post_report(request: web.Request) -> web.Response:
     body = await _read(request, ReportRequest)
     events = [
         (
-            str(event.job_id),
+            _text(event.job_id, 64),
             Happening(
                 event=JOB_EVENTS[event.kind],
-                at=event.at,
+                at=_aware(event.at),
                 actor=agent.agent_id,
                 seq=event.seq,
-                fencing_token=event.fencing_token,
-                attempt_id=event.attempt_id[:96],
-                queue=event.queue[:128],
-                reason=event.reason[:64],
-                witness=event.witness[:16],
-                impressions=event.impressions,
+                fencing_token=_fit(event.fencing_token),
+                attempt_id=_text(event.attempt_id, 96),
+                queue=_text(event.queue, 128),
+                reason=_text(event.reason, 64),
+                witness=_text(event.witness, 16),
+                impressions=None if event.impressions is None else _fit(event.impressions),
             ),
         )
         for event in body.events
     ]
-    acknowledged, told = await dispatch.report(request.app[SERVICES], agent, body.journal_id[:64], events)
+    acknowledged, told = await dispatch.report(request.app[SERVICES], agent, _text(body.journal_id, 64), events)
     results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
     return _answer(ReportAnswer(acknowledged=acknowledged, results=results))
 
@@ -153,7 +155,7 @@ async def get_document(request: web.Request) -> web.Response:
 async def _agent(request: web.Request) -> Agent:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     agent = None
-    if scheme.lower() == "bearer" and token:
+    if scheme.lower() == "bearer" and token and token.isascii():
         agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token.strip()))
     if agent is None:
         raise AccessError(
@@ -179,6 +181,21 @@ async def _read(request: web.Request, model: type[M]) -> M:
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise InputError(problems) from None
+
+
+def _text(value: str, length: int) -> str:
+    """Return text that every database takes and that fits its column."""
+    return value.replace("\0", "")[:length]
+
+
+def _fit(number: int) -> int:
+    """Return the number, or the nearest that a 32-bit column holds."""
+    return max(-(2**31), min(2**31 - 1, number))
+
+
+def _aware(moment: datetime) -> datetime:
+    """Return the moment; one that names no zone is UTC."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _answer(message: Message) -> web.Response:
@@ -207,9 +224,9 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
     return SitePrinter(
         site_id=agent.site_id,
         printer=Printer(
-            queue=report.queue[:128],
-            uri=report.uri,
-            make_and_model=report.make_and_model,
+            queue=_text(report.queue, 128),
+            uri=_text(report.uri, 512),
+            make_and_model=_text(report.make_and_model, 128),
             state=PrinterState(report.state) if known else PrinterState.STOPPED,
             state_reasons=report.state_reasons,
             accepting=report.accepting,

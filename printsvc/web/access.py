@@ -16,7 +16,7 @@ SITE = "site"
 def bearer_token(request: web.Request) -> str:
     """Return the token of the Authorization header. Raises AccessError (401)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() != "bearer" or not token.strip() or not token.isascii():
         raise AccessError(401, "Send a bearer token.", vi="Thiếu mã truy cập (Bearer token).")
     return token.strip()
 

@@ -14,16 +14,27 @@ from printsvc.flows.intake import problem
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse_json(raw: bytes | str) -> Any:
+def parse_json(raw: bytes) -> Any:
     """Return decoded JSON. Raises InputError for what is not JSON in UTF-8 (NaN and Infinity are not)."""
     try:
-        return json.loads(raw, parse_constant=_refuse)
+        # Decoded here: json.loads would guess UTF-16 and UTF-32, and take halves of surrogate pairs.
+        return json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise InputError([problem("", "not_json")], code="not_json") from None
 
 
 def _refuse(_: str) -> Any:
     raise ValueError("not JSON")
+
+
+def dump_json(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8; half a surrogate pair, which JSON can hold and UTF-8 cannot, stays an escape."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def json_response(value: Any, *, status: int = 200) -> web.Response:
+    """Return a value as a JSON response."""
+    return web.Response(body=dump_json(value), status=status, content_type="application/json")
 
 
 async def read_json(request: web.Request) -> Any:
@@ -41,5 +52,5 @@ async def read_model(request: web.Request, model: type[M]) -> M:
 
 
 def _problem(detail: Any) -> Problem:
-    pointer = "".join(f"/{part}" for part in detail["loc"])
+    pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in detail["loc"])
     return Problem(pointer, "invalid", "Giá trị không hợp lệ.", f"Not valid: {detail['type'].replace('_', ' ')}.")

@@ -8,8 +8,9 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from printsvc.domain.uvci import check_character
-from printsvc.errors import NotFoundError
+from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.dispatch import draw_certificate
+from printsvc.flows.intake import problem
 from printsvc.flows.papers import Seen, print_copy, retry_job, settle_job
 from printsvc.printing.job import CopyReason, JobState
 from printsvc.store import doses as dose_store
@@ -96,7 +97,9 @@ async def list_print_jobs(request: web.Request) -> web.Response:
     """List print jobs: ?site_id=…&state=uncertain,failed."""
     caller = await require(request, ADMIN, SITE)
     site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
-    states = [state for state in request.query.get("state", "").split(",") if state in set(JobState)]
+    states = [state.strip() for state in request.query.get("state", "").split(",") if state.strip()]
+    if not set(states) <= set(JobState):
+        raise InputError([problem("/state", "not_a_choice")])
     jobs = await request.app[SERVICES].store.read(lambda c: job_store.list_jobs(c, site_id=site_id, states=states))
     return web.json_response({"print_jobs": [job_document(job) for job in jobs]})
 

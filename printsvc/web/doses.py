@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict
 
 from printsvc.domain.dose import DoseEvent
 from printsvc.errors import DuplicateError, InputError, NotFoundError, PrintsvcError
 from printsvc.flows.check_identity import check
-from printsvc.flows.intake import parse_event, parse_identity, problem
+from printsvc.flows.intake import IdentityIn, PersonIn, parse_event, parse_identity, problem
 from printsvc.flows.record_dose import Recorded, RecordOutcome, record_doses, settle_identity
 from printsvc.store.doses import HELD, StoredDose, find_dose
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require
-from printsvc.web.bodies import parse_json, read_json
+from printsvc.web.bodies import dump_json, json_response, parse_json, read_json
 from printsvc.web.keys import SERVICES
 from printsvc.web.problems import document_of, response
 
@@ -84,7 +84,7 @@ async def post_doses(request: web.Request) -> web.Response:
     event = parse_event(await read_json(request), now=services.clock())
     (recorded,) = await record_doses(services, caller.name, [event])
     status, document = _answer(recorded)
-    return response(document) if status >= 400 else web.json_response(document, status=status, dumps=_dumps)
+    return response(document) if status >= 400 else json_response(document, status=status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ async def _post_batch(request: web.Request, source: str) -> web.Response:
     services = request.app[SERVICES]
     raw = [line for line in enumerate((await request.read()).split(b"\n"), start=1) if line[1].strip()]
     if len(raw) > MAX_LINES:
-        raise web.HTTPRequestEntityTooLarge(MAX_LINES, len(raw), text=f"At most {MAX_LINES} lines a request.")
+        raise web.HTTPRequestEntityTooLarge(MAX_LINES, len(raw), reason=f"A request has at most {MAX_LINES} lines.")
     now = services.clock()
     lines = [_read_line(number, text, now) for number, text in raw]
     answers: list[dict[str, Any]] = []
@@ -111,7 +111,7 @@ async def _post_batch(request: web.Request, source: str) -> web.Response:
             continue
         status, document = _answer(next(recorded))
         answers.append({"line": line.number, "dose_id": line.dose_id, "status": status} | document)
-    body = b"".join(_dumps(answer).encode() + b"\n" for answer in answers)
+    body = b"".join(dump_json(answer) + b"\n" for answer in answers)
     return web.Response(body=body, content_type=NDJSON)
 
 
@@ -134,7 +134,7 @@ async def get_dose(request: web.Request) -> web.Response:
     dose = await request.app[SERVICES].store.read(lambda c: find_dose(c, dose_id, source=source))
     if dose is None or (caller.role == SITE and dose.event.site_id != caller.site_id):
         raise NotFoundError("There is no such dose.", vi="Không có mũi tiêm này.")
-    return web.json_response(dose_document(dose), dumps=_dumps)
+    return json_response(dose_document(dose))
 
 
 async def post_identity(request: web.Request) -> web.Response:
@@ -145,7 +145,15 @@ async def post_identity(request: web.Request) -> web.Response:
     source = caller.name if caller.role == PLATFORM else None
     recorded = await settle_identity(services, source, request.match_info["dose_id"], identity)
     status, document = _answer(recorded)
-    return web.json_response(document, status=status, dumps=_dumps)
+    return json_response(document, status=status)
+
+
+class CheckIn(BaseModel):
+    """The body of `POST /v1/identity-checks`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    person: PersonIn
+    identity: IdentityIn | None = None
 
 
 async def post_identity_check(request: web.Request) -> web.Response:
@@ -155,8 +163,4 @@ async def post_identity_check(request: web.Request) -> web.Response:
     document = await read_json(request)
     if not isinstance(document, dict):
         raise InputError([problem("", "not_object")])
-    return web.json_response(check(document, now=services.clock()), dumps=_dumps)
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json_response(check(document, now=services.clock()))

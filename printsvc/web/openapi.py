@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from printsvc import __version__
-
-if TYPE_CHECKING:
-    from printsvc.web.routes import Route
+from printsvc.web.route import Route
 
 _PROBLEM = {
     "type": "object",
@@ -58,18 +56,24 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
                 },
             },
         }
-        names = re.findall(r"{(\w+)}", route.path)
-        if names:
-            operation["parameters"] = [
-                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
-            ]
+        text = {"type": "string"}
+        parameters: list[dict[str, Any]] = [
+            {"name": name, "in": "path", "required": True, "schema": text}
+            for name in re.findall(r"{(\w+)}", route.path)
+        ]
+        parameters += [{"name": name, "in": "query", "schema": text} for name in route.query]
+        if parameters:
+            operation["parameters"] = parameters
         if route.roles:
             operation["security"] = [{"bearer": []}]
             operation["description"] = f"For: {', '.join(route.roles)}."
         if route.body is not None:
             operation["requestBody"] = {
                 "required": True,
-                "content": {"application/json": {"schema": references[route.body]}},
+                "content": {
+                    "application/json": {"schema": references[route.body]},
+                    **{media: {} for media in route.also_takes},
+                },
             }
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {

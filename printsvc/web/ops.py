@@ -51,7 +51,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether store, signer and renderer work; 503 names what does not."""
+    """Say whether store and signer work; 503 names what does not."""
     failing = []
     for check in request.app[READY_CHECKS]:
         try:

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-
 from aiohttp import web
-from pydantic import BaseModel
 
 from printsvc.flows.intake import DoseEventIn, IdentityIn
 from printsvc.web import certificates, doses, ops, sites, verify
+from printsvc.web.openapi import openapi_document
+from printsvc.web.route import Route
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`roles` is empty where anybody may call; `answers` are the statuses of success."""
-
-    method: str
-    path: str
-    handler: Handler
-    roles: tuple[str, ...] = ()
-    body: type[BaseModel] | None = None
-    answers: tuple[int, ...] = (200,)
-    media: str = "application/json"
-
-    @property
-    def summary(self) -> str:
-        """The first line of the handler's docstring."""
-        return (self.handler.__doc__ or "").strip().splitlines()[0]
-
+__all__ = ["ROUTES", "Route", "add_routes"]
 
 _P, _A, _S = "platform", "admin", "site"
 _CERTIFICATE = "/v1/certificates/{uvci}"
@@ -38,16 +17,16 @@ _SITE = "/v1/sites/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202)),
+    Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
     Route("GET", "/v1/doses/{dose_id}", doses.get_dose, (_P, _A, _S)),
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
-    Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S)),
+    Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S), doses.CheckIn),
     # Before the route without .pdf, which would take it.
     Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
     Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
     Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
     Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
-    Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S)),
+    Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S), query=("site_id", "state")),
     Route("GET", _JOB, certificates.get_print_job, (_A, _S)),
     Route("POST", _JOB + "/settle", certificates.settle_print_job, (_A, _S), certificates.SeenIn),
     Route("POST", _JOB + "/retry", certificates.retry_print_job, (_A, _S)),
@@ -58,9 +37,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
     Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
     Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
-    Route("GET", "/v1/printers", sites.list_printers, (_A, _S)),
-    Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S)),
-    Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn),
+    Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
+    Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn, also_takes=verify.FILES),
     Route("GET", "/v1/trust-list", verify.get_trust_list),
     Route("GET", "/healthz", ops.healthz),
     Route("GET", "/readyz", ops.readyz),
@@ -70,8 +49,6 @@ ROUTES: tuple[Route, ...] = (
 
 def add_routes(application: web.Application) -> None:
     """Add every route, and `/openapi.json`."""
-    from printsvc.web.openapi import openapi_document
-
     document = openapi_document(ROUTES)
 
     async def get_openapi(request: web.Request) -> web.Response:

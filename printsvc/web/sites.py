@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
 from printsvc.domain.site import Site, SiteId
@@ -17,7 +18,7 @@ from printsvc.store import counts
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store import sites as site_store
-from printsvc.store.sites import Caller
+from printsvc.store.sites import Agent, Caller
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require, require_site
 from printsvc.web.bodies import read_model
 from printsvc.web.certificates import job_document
@@ -27,14 +28,25 @@ from printsvc.web.keys import SERVICES
 CODE_LIFETIME = timedelta(hours=24)
 
 
+def _one_line(text: str) -> str:
+    """Return the text NFC-normalised, spaces folded. Raises ValueError for controls and text-direction characters."""
+    if any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for character in text):
+        raise ValueError("control_character")
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+Line = Annotated[str, BeforeValidator(lambda value: _one_line(value) if isinstance(value, str) else value)]
+"""Text for the paper."""
+
+
 class SiteIn(BaseModel):
     """The body of `POST /v1/sites`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     site_id: str = Field(pattern=f"^{SITE_ID.pattern}$")
-    name: str = Field(min_length=1, max_length=120)
-    authority: str = Field(default="SỞ Y TẾ", min_length=1, max_length=120)
-    province: str = Field(default="", max_length=3)
+    name: Line = Field(min_length=1, max_length=120)
+    authority: Line = Field(default="SỞ Y TẾ", min_length=1, max_length=120)
+    province: Line = Field(default="", max_length=3)
 
 
 def site_document(site: Site) -> dict[str, str]:
@@ -95,7 +107,12 @@ async def list_agents(request: web.Request) -> web.Response:
     """List the agents of a site."""
     site_id = request.match_info["site_id"]
     await require_site(request, site_id, ADMIN)
-    agents = await request.app[SERVICES].store.read(lambda c: site_store.list_agents(c, site_id))
+
+    def read(connection: Connection) -> list[Agent]:
+        site_store.get_site(connection, site_id)
+        return site_store.list_agents(connection, site_id)
+
+    agents = await request.app[SERVICES].store.read(read)
     return web.json_response(
         {
             "agents": [

@@ -11,8 +11,10 @@ from printsvc.errors import InputError
 from printsvc.flows.intake import problem
 from printsvc.flows.signers import load_trust_list
 from printsvc.flows.verify import verify_file, verify_request
-from printsvc.web.bodies import read_json
+from printsvc.web.bodies import json_response, read_json
 from printsvc.web.keys import SERVICES
+
+FILES = ("application/pdf", "image/png", "image/jpeg", "text/plain")
 
 
 class VerifyIn(BaseModel):
@@ -27,15 +29,15 @@ async def post_verify(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     trust = await load_trust_list(services.store)
     now = services.clock()
-    if request.content_type in ("application/pdf", "image/png", "image/jpeg", "text/plain"):
+    if request.content_type in FILES:
         body = await request.read()
         verdicts = await asyncio.to_thread(verify_file, body, trust=trust, now=now)
         first = verdicts[0]
-        return web.json_response(first | {"others": verdicts[1:]} if verdicts[1:] else first)
+        return json_response(first | {"others": verdicts[1:]} if verdicts[1:] else first)
     document = await read_json(request)
     if not isinstance(document, dict) or "code" not in document:
         raise InputError([problem("/code", "missing")])
-    return web.json_response(verify_request(document, trust=trust, now=now))
+    return json_response(verify_request(document, trust=trust, now=now))
 
 
 async def get_trust_list(request: web.Request) -> web.Response:
