@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cups
 import pikepdf
 import pytest
 from lab import PDF, Lab, VirtualPrinter
@@ -219,7 +221,8 @@ def test_a_wait_for_a_printer_that_is_off_ends_with_its_backend(lab: Lab, docume
     lab.wait_for_job(job_id, 5)
     time.sleep(0.5)
     fault(lab, job_id)
-    if lab.job(job_id)["job-state"] not in FINAL:
+    # After a restart CUPS may take the job up by itself or leave it pending; too late a release is an error.
+    with contextlib.suppress(cups.IPPError):
         lab.connection().setJobHoldUntil(job_id, "no-hold")
     lab.wait_for_job(job_id, CANCELED)
     printer.start()

@@ -206,7 +206,7 @@ def test_nothing_is_left_when_the_opener_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib, time; from lab import *\n"
         "lab = Lab(pathlib.Path(sys.argv[1])); lab.add_queue('p', lab.add_printer('p', (PDF,)))\n"
-        "print(lab._processes.tag, flush=True); time.sleep(60)\n"
+        "print(lab._processes.tag, lab.cupsd.base, flush=True); time.sleep(60)\n"
     )
     opener = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "lab")],
@@ -215,15 +215,17 @@ def test_nothing_is_left_when_the_opener_is_killed(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2] / "script")},
     )
     assert opener.stdout is not None
-    tag = opener.stdout.readline().strip()
+    tag, base_path = opener.stdout.readline().split()
+    base = Path(base_path)
     assert len(tagged(tag)) >= 3
     opener.send_signal(signal.SIGKILL)
     opener.wait()
     opener.stdout.close()
     deadline = time.monotonic() + 10
-    while tagged(tag) and time.monotonic() < deadline:
+    while (tagged(tag) or base.exists()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert tagged(tag) == []
+    assert not base.exists()
 
 
 def tagged(tag: str) -> list[str]:
