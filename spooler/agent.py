@@ -20,9 +20,10 @@ import structlog
 from printsvc.errors import AccessError, PrintsvcError
 from spooler.core import messages as m
 from spooler.core import restore, step
-from spooler.core.attempt import FINAL, Policy, Queue, State, capacity, unacknowledged
+from spooler.core.attempt import FINAL, Policy, State, capacity, unacknowledged
 from spooler.core.witness import CupsWord, Mute, Patience, Unreachable
 from spooler.cupsd import server
+from spooler.cupsd.describe import CUPS_SILENT, describe
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import PrinterFacts, Printers
 from spooler.journal import Journal, JournalUnwritableError
@@ -42,8 +43,6 @@ T = TypeVar("T")
 _BATCH = 200
 _STORAGE_RETRY_S = 1.0
 _ADVICE_EVERY_S = 600.0
-_CUPS_SILENT = "cups-silent: CUPS does not answer / CUPS không trả lời"
-_PRINTER_SILENT = "printer-silent: the printer does not answer / máy in không trả lời"
 
 log = structlog.get_logger("spooler")
 
@@ -90,6 +89,7 @@ class Agent:
         self._uris: dict[str, str | None] = {}
         self._reports: tuple[PrinterReport, ...] = ()
         self._reported: tuple[PrinterReport, ...] = ()
+        self._telling = False
         self._advice: tuple[str, ...] = ()
         self._advised_at: float | None = None
 
@@ -346,12 +346,19 @@ class Agent:
     async def _look_at_queues(self) -> None:
         while True:
             await self._see_queues()
-            if self._reports != self._reported and self._identity.token:
-                # The service is told of a change at once, beside the lease call that may be open for long.
-                with contextlib.suppress(LinkDownError, AccessError):
-                    await self._link.lease(self._lease_request(0))
+            if self._reports != self._reported and self._identity.token and not self._telling:
+                self._telling = True
+                self._start(self._tell_of_change())
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
+
+    async def _tell_of_change(self) -> None:
+        """Tell the service of its printers at once, beside the lease call that may be open for long."""
+        try:
+            with contextlib.suppress(LinkDownError, AccessError):
+                await self._leased(await self._link.lease(self._lease_request(0)))
+        finally:
+            self._telling = False
 
     async def _see_queues(self) -> None:
         try:
@@ -364,10 +371,7 @@ class Agent:
                 self._cups_answers = False
                 log.error("cups_unreachable", detail=error.en)
             self._reports = tuple(
-                r.model_copy(
-                    update={"state": 5, "problems": ("cups-silent: CUPS does not answer / CUPS không trả lời",)}
-                )
-                for r in self._reports
+                report.model_copy(update={"state": 5, "problems": (CUPS_SILENT,)}) for report in self._reports
             )
             self._tell(m.QueuesSeen(()))
             return
@@ -379,7 +383,7 @@ class Agent:
         self._uris |= uris
         seen, reports = [], []
         for queue, fact in zip(queues, facts, strict=True):
-            one, report = _describe(queue, fact, asked=uris[queue.name] is not None, advice=self._advice)
+            one, report = describe(queue, fact, asked=uris[queue.name] is not None, advice=self._advice)
             seen.append(one)
             reports.append(report)
         self._reports = tuple(reports)
@@ -476,40 +480,3 @@ class Agent:
             active = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(self._settings.poll_s / 2 if active else 0.5)
             self._tell(m.Tick())
-
-
-def _describe(
-    queue: server.CupsQueue, facts: PrinterFacts | None, *, asked: bool, advice: tuple[str, ...]
-) -> tuple[Queue, PrinterReport]:
-    """Return a queue for the core and for the service, from what CUPS and the printer say of it.
-
-    `advice` is for people: unlike a problem it does not stop printing.
-    """
-    problems = server.check_queue(queue)
-    answers = facts is not None or not asked
-    reasons = queue.reasons + tuple(r for r in (facts.reasons if facts else ()) if r not in queue.reasons)
-    stopped = queue.state == 5 or (facts is not None and facts.state == 5)
-    state = 5 if stopped or not answers else queue.state
-    accepting = queue.accepting and (facts is None or facts.accepting)
-    silent = () if answers else (_PRINTER_SILENT,)
-    core_queue = Queue(
-        name=queue.name,
-        state=state,
-        accepting=accepting,
-        reasons=reasons,
-        answers=answers,
-        problems=problems,
-        up_time_s=facts.up_time_s if facts else None,
-    )
-    report = PrinterReport(
-        queue=queue.name,
-        uri=queue.device_uri,
-        make_and_model=queue.make_and_model,
-        state=state,
-        state_reasons=reasons,
-        accepting=accepting,
-        formats=facts.formats if facts else (),
-        marker_levels=facts.marker_levels if facts else (),
-        problems=(*problems, *silent, *server.advise_queue(queue), *advice),
-    )
-    return core_queue, report

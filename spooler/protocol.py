@@ -66,7 +66,11 @@ class Held(Message):
 
 
 class LeaseRequest(Message):
-    """Ask for up to `capacity` jobs; wait up to `wait_s` seconds where there are none."""
+    """Ask for up to `capacity` jobs; wait up to `wait_s` seconds where there are none.
+
+    `holding` names every job that the journal knows and whose end the service has not acknowledged: one that is leased
+    to this journal and not named was in an answer that never arrived, and is given again.
+    """
 
     protocol: int = PROTOCOL_VERSION
     journal_id: str

@@ -257,8 +257,8 @@ class _Desk:
             return
         self.end(job)
         if event.cups_job_id is None:
-            if job.dropped:
-                self.try_again(job, "dropped")
+            if job.dropped or self.is_out_of_service(job.attempt.queue):
+                self.try_again(job, "dropped" if job.dropped else "queue-unusable")
             else:
                 self.begin(job, "create", m.Create(job, job.attempt))
         elif event.word is CupsWord.HELD:
@@ -383,7 +383,7 @@ class _Desk:
 
     def advance_held(self, job: Job, attempt: Attempt, watch: Watch) -> None:
         queue = self.state.queues.get(attempt.queue)
-        if job.dropped or (queue is not None and not is_usable(queue)):
+        if job.dropped or self.is_out_of_service(attempt.queue):
             self.begin(job, "take-back", m.TakeBack(job.job_id, attempt))
         elif watch.evidence.cups is not CupsWord.HELD:
             self.begin(job, "ask", m.AskCups(job.job_id, attempt))
@@ -401,6 +401,11 @@ class _Desk:
                 evidence=evidence,
             )
             self.operations.append(m.Release(job.job_id, attempt))
+
+    def is_out_of_service(self, name: str) -> bool:
+        """Return whether the queue is known not to print now, or is not ours any more; not where CUPS is silent."""
+        queue = self.state.queues.get(name)
+        return bool(self.state.queues) and (queue is None or not is_usable(queue))
 
     def is_over(self, job: Job) -> bool:
         """Return whether an uncertain attempt needs no more watching: no late evidence can come."""

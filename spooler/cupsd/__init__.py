@@ -1,1 +1,1 @@
-"""What the agent has to do with CUPS (`lane`, `server`) and with the printers behind it (`printer`)."""
+"""What the agent has to do with CUPS (`lane`, `server`) and the printers behind it (`printer`, `describe`)."""

@@ -78,6 +78,22 @@ def test_unanswered_create_is_looked_for_before_it_is_made_again() -> None:
     assert other.jobs[JOB].phase is Phase.RELEASED
 
 
+def test_intended_job_that_cups_does_not_have_leaves_a_queue_that_cannot_print() -> None:
+    full = Queue("a", accepting=False)
+    state, actions = run(fresh(at_phase(Phase.INTENDED)), m.QueuesSeen((full,)))
+    assert kinds(actions) == ["Find"]
+    state, actions = run(state, m.Found(JOB, NAME))
+    assert state.jobs[JOB].phase is Phase.READY
+    assert "Create" not in kinds(actions)
+
+
+def test_held_job_of_a_queue_that_is_not_ours_any_more_is_taken_back() -> None:
+    _, actions = run(fresh(at_phase(Phase.HELD)), m.QueuesSeen((Queue("b"),)))
+    assert kinds(actions) == ["TakeBack"]
+    _, actions = run(fresh(at_phase(Phase.HELD)), m.QueuesSeen(()))
+    assert kinds(actions) == ["AskCups"]
+
+
 def test_held_job_is_asked_for_after_a_restart_and_released_only_if_it_is_still_held() -> None:
     state, actions = run(fresh(at_phase(Phase.HELD)), m.QueuesSeen((QUEUE,)))
     assert kinds(actions) == ["AskCups"]
