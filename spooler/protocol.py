@@ -3,8 +3,8 @@
 The only door between the two. Every field that is added later has a default, and unknown fields are ignored, so that
 any service meets any agent that is one release older or newer.
 
-Flow: `POST /agent/v1/enroll` once; then for ever `POST /agent/v1/lease` (long-poll), `GET /agent/v1/documents/{sha256}`,
-`POST /agent/v1/report`. The agent calls; the service never does.
+Flow: `POST /agent/v1/enroll` once; then for ever `POST /agent/v1/lease` (long-poll),
+`GET /agent/v1/documents/{sha256}`, `POST /agent/v1/report`. The agent calls; the service never does.
 
 *Holder.* A lease belongs to (agent, journal). The journal knows what was handed to CUPS, so a job that was once leased
 is given again only to the same journal; when that journal is lost the job becomes `uncertain` and goes to a person.
@@ -104,7 +104,7 @@ class LeasedJob(Message):
 
 
 class LeaseAnswer(Message):
-    """`dropped` are held jobs that the agent must not start any more; one already handed to CUPS is reported as usual."""
+    """`dropped` are held jobs that the agent must not start any more; one handed to CUPS is reported as usual."""
 
     protocol: int = PROTOCOL_VERSION
     server_time: datetime
