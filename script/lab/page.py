@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from PIL import Image
 
 from lab.errors import LabError
 from lab.raster import RasterPage, read_raster
+
+
+_PDFIUM = threading.Lock()
+"""PDFium is not safe to call from two threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Page:
         A raster document is given at `dpi` too: resampled from what the printer received (see `raster()`).
         """
         if self.content_type == "application/pdf":
-            with pypdfium2.PdfDocument(self.path) as document:
+            with _PDFIUM, pypdfium2.PdfDocument(self.path) as document:
                 picture: Image.Image = document[0].render(scale=dpi / 72).to_pil()
                 return picture
         page = self.raster()
@@ -37,7 +42,7 @@ class Page:
     def size_mm(self) -> tuple[float, float]:
         """Return width and height of the first sheet in millimetres, as the printer was told."""
         if self.content_type == "application/pdf":
-            with pypdfium2.PdfDocument(self.path) as document:
+            with _PDFIUM, pypdfium2.PdfDocument(self.path) as document:
                 width_pt, height_pt = document[0].get_size()
             return width_pt * 25.4 / 72, height_pt * 25.4 / 72
         page = self.raster()
@@ -46,7 +51,7 @@ class Page:
     def sheets(self) -> int:
         """Return how many sheets the document has."""
         if self.content_type == "application/pdf":
-            with pypdfium2.PdfDocument(self.path) as document:
+            with _PDFIUM, pypdfium2.PdfDocument(self.path) as document:
                 return len(document)
         return len(read_raster(self.path.read_bytes(), first_only=False))
 
