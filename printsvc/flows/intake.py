@@ -25,28 +25,38 @@ OLDEST_YEARS = 130
 CLOCK_SKEW = timedelta(minutes=5)
 MAX_DOSES = 9
 
+# The CLDR's groupings, and territories that have a code on reserve but no nationality.
+_NO_COUNTRIES = frozenset(["AC", "CP", "CQ", "DG", "EA", "EU", "EZ", "IC", "QO", "TA", "UN", "XA", "XB", "ZZ"])
 COUNTRIES = {
     code: (name, Locale("en").territories[code])
     for code, name in Locale("vi").territories.items()
-    if re.fullmatch(r"[A-Z]{2}", code) and code not in {"EU", "EZ", "UN", "QO", "XA", "XB", "ZZ"}
+    if re.fullmatch(r"[A-Z]{2}", code) and code not in _NO_COUNTRIES
 }
-"""ISO 3166-1 alpha-2 → (Vietnamese, English) name, from the CLDR."""
+"""ISO 3166-1 alpha-2 → (Vietnamese, English) name, from the CLDR; and XK, which passports of Kosovo have."""
 
 _DOSE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOT = re.compile(r"[A-Za-z0-9/ -]{1,20}")
 _PHONE = re.compile(r"\+?[0-9 ().-]{3,24}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile(_DATE.pattern + r"[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}:?[0-9]{2})")
 # Categories that no name or address holds: controls, formats (bidi overrides, zero width), surrogates, private use,
 # unassigned, line and paragraph separators.
 _NOT_TEXT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def _iso_text(value: Any) -> Any:
-    # pydantic also takes numbers as times; an event has ISO 8601 text, or it is wrong.
+    # pydantic also takes numbers as times, and numbers in quotes; an event has ISO 8601 text, or it is wrong.
     if not isinstance(value, str):
         raise ValueError("not_text")
+    if not _TIME.fullmatch(value):
+        raise ValueError("not_a_time")
     return value
+
+
+def _composed(value: Any) -> Any:
+    # Before the length is taken: decomposed Vietnamese has up to three characters a letter.
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
 
 
 def _iso_date(value: Any) -> Any:
@@ -60,6 +70,7 @@ def _iso_date(value: Any) -> Any:
 
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_iso_text)]
 Day = Annotated[date, BeforeValidator(_iso_date)]
+Words = Annotated[str | None, BeforeValidator(_composed)]
 
 
 class _Shape(BaseModel):
@@ -67,16 +78,16 @@ class _Shape(BaseModel):
 
 
 class PersonIn(_Shape):
-    full_name: str | None = Field(default=None, max_length=160)
-    family_name: str | None = Field(default=None, max_length=80)
-    given_name: str | None = Field(default=None, max_length=80)
+    full_name: Words = Field(default=None, max_length=160)
+    family_name: Words = Field(default=None, max_length=80)
+    given_name: Words = Field(default=None, max_length=80)
     date_of_birth: Day
     sex: Annotated[Sex, Field(strict=False)]
     nationality: str
     id_type: Annotated[IdType, Field(strict=False)]
     id_number: str | None = Field(default=None, max_length=32)
     phone: str | None = Field(default=None, max_length=32)
-    address: str | None = Field(default=None, max_length=300)
+    address: Words = Field(default=None, max_length=300)
 
 
 class IdentityIn(_Shape):
@@ -130,7 +141,12 @@ def to_identity(shape: IdentityIn | None, *, now: datetime, at: str, problems: l
     if shape.checked_at is not None and shape.checked_at > now + CLOCK_SKEW:
         problems.append(problem(f"{at}/checked_at", "in_future"))
     reference = _text(shape.reference, f"{at}/reference", problems)
-    return Identity(shape.status, _utc(shape.checked_at), reference)
+    try:
+        checked_at = shape.checked_at.astimezone(UTC) if shape.checked_at is not None else None
+    except OverflowError:  # the first or last hours of the calendar
+        problems.append(problem(f"{at}/checked_at", "not_a_time"))
+        checked_at = None
+    return Identity(shape.status, checked_at, reference)
 
 
 def parse_identity(document: Any, *, now: datetime) -> Identity:
@@ -162,15 +178,16 @@ def _person(shape: PersonIn, dose: InjectionIn, now: datetime, problems: list[Pr
         full = ""
     elif not any(character.isalpha() for character in full):
         problems.append(problem("/person/full_name", "name_without_letters"))
-    if family is None and given is None:
-        family, given = split_full_name(full)
-        if max(len(family), len(given)) > 80:
+    if family is None:
+        # Given names alone say nothing about the family name, unless they are all the name there is.
+        family, given = split_full_name(full) if shape.full_name or given is None else (given, None)
+        if max(len(family or ""), len(given or "")) > 80:
             problems.append(problem("/person/full_name", "name_too_long"))
     born = shape.date_of_birth
     today = (now + timedelta(hours=14)).date()  # the earliest time zone: nobody is refused for living in the east
     if born > today:
         problems.append(problem("/person/date_of_birth", "in_future"))
-    elif born.year < today.year - OLDEST_YEARS:
+    elif (born.year + OLDEST_YEARS, born.month, born.day) < (today.year, today.month, today.day):
         problems.append(problem("/person/date_of_birth", "too_old"))
     elif born > dose.injected_at.date():
         problems.append(problem("/person/date_of_birth", "born_after_injection"))
@@ -217,10 +234,6 @@ def _injection(shape: InjectionIn, now: datetime, problems: list[Problem]) -> In
         # The site's own offset is kept: the date on the paper is the date there.
         injected_at=shape.injected_at.replace(tzinfo=timezone(shape.injected_at.utcoffset() or timedelta(0))),
     )
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC)
 
 
 def _text(value: str | None, at: str, problems: list[Problem]) -> str | None:
