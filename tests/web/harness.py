@@ -6,8 +6,9 @@ import contextlib
 import copy
 import io
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,11 +77,12 @@ class Answer:
 
 @dataclass
 class Api:
-    """`world` is the flows underneath (see tests/conftest.py)."""
+    """`world` is the flows underneath (see tests/conftest.py); `held` what each (token, journal) has leased."""
 
     client: TestClient[Any, Any]
     world: Any
     tokens: dict[str, str]
+    held: defaultdict[tuple[str, str], dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
 
     async def call(
         self, method: str, path: str, body: Any = None, *, by: str | None = "platform", **more: Any
@@ -122,15 +124,22 @@ class Api:
         return answer.body["agent_id"], answer.body["token"]
 
     async def lease(self, token: str, **changes: Any) -> dict[str, Any]:
+        """Ask for jobs as an agent does, naming all that it holds."""
         body = {"journal_id": "journal-1", "capacity": 10, "wait_s": 0} | changes
+        held = self.held[token, body["journal_id"]]
+        body.setdefault("holding", [{"job_id": job_id, "fencing_token": n} for job_id, n in held.items()])
         answer = await self.call("POST", "/agent/v1/lease", body, by=token)
         assert answer.status == 200, answer.body
+        held |= {job["job_id"]: job["fencing_token"] for job in answer.body["jobs"]}
         return dict(answer.body)
 
     async def report(self, token: str, *events: dict[str, Any], journal_id: str = "journal-1") -> dict[str, Any]:
         body = {"journal_id": journal_id, "events": list(events)}
         answer = await self.call("POST", "/agent/v1/report", body, by=token)
         assert answer.status == 200, answer.body
+        for event_ in events:
+            if event_["kind"] != "submitted":
+                self.held[token, journal_id].pop(event_["job_id"], None)
         return dict(answer.body)
 
     async def job(self, job_id: str) -> dict[str, Any]:
