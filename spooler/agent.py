@@ -43,6 +43,7 @@ T = TypeVar("T")
 _BATCH = 200
 _STORAGE_RETRY_S = 1.0
 _ADVICE_EVERY_S = 600.0
+_FIND_S = 60.0  # CUPS lists its whole history by name
 
 log = structlog.get_logger("spooler")
 
@@ -296,7 +297,7 @@ class Agent:
         try:
             match operation:
                 case m.Find(job=job):
-                    found = await self._lane.run(lambda c: server.find(c, job, attempt))
+                    found = await self._lane.run(lambda c: server.find(c, job, attempt), timeout_s=_FIND_S)
                     return (
                         m.Found(job_id, name, found.cups_job_id, found.cups_uuid, found.word)
                         if found

@@ -71,7 +71,14 @@ class Link:
 
     async def enroll(self, request: EnrollRequest) -> EnrollAnswer:
         """Trade the one-time code for a token. Raises AccessError for a code that is wrong or used, LinkDownError."""
-        return await self._post("enroll", request, EnrollAnswer)
+        try:
+            return await self._post("enroll", request, EnrollAnswer)
+        except AccessError as error:
+            raise AccessError(
+                error.status,
+                "The service does not take this code: it is wrong, out of date, or used by another agent.",
+                vi="Mã đăng ký không đúng, hết hạn hoặc đã được dùng.",
+            ) from error
 
     async def lease(self, request: LeaseRequest) -> LeaseAnswer:
         """Ask for jobs; takes up to `request.wait_s`. Raises AccessError or LinkDownError."""

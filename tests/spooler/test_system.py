@@ -204,19 +204,23 @@ def test_printer_killed_with_the_data_and_no_page_is_uncertain(
     assert pages_of(printers, "cut") == {}
 
 
-def test_cupsd_killed_while_it_prints(
-    lab: Any, agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes]
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_cupsd_killed_or_restarted_while_it_prints(
+    lab: Any, agent: AgentProcess, service: Any, printers: Any, pdf: Callable[..., bytes], how: str
 ) -> None:
     printers["a"].behave(sleep_s=1)
     agent.start()
-    jobs = [service.add(f"cupsd{n}", pdf(f"cupsd{n}")) for n in range(4)]
+    jobs = [service.add(f"cupsd{how}{n}", pdf(f"cupsd{how}{n}")) for n in range(4)]
     service.wait(lambda: len(service.of_kind("submitted")) >= 2)
-    lab.cupsd.kill()
-    time.sleep(1)
-    lab.cupsd.start()
+    if how == "kill":
+        lab.cupsd.kill()
+        time.sleep(1)
+        lab.cupsd.start()
+    else:
+        lab.cupsd.restart()
     settled = ("printed", "uncertain")
     service.wait(lambda: all(service.jobs[job].state in settled for job in jobs), 60)
-    pages = pages_of(printers, "cupsd")
+    pages = pages_of(printers, f"cupsd{how}")
     assert max(pages.values()) == 1
     assert all(pages[job] == 1 for job in jobs if service.jobs[job].state == "printed")
 

@@ -1,0 +1,60 @@
+"""The commands as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def spooler(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "spooler", *arguments],
+        env={**os.environ, **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def test_enrol_once_and_see_it_in_the_status(service: Any, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    done = spooler("enroll", "--code", "one-time", "--url", service.url, "--state-dir", str(state))
+    assert done.returncode == 0, done.stderr
+    assert "HN-01" in done.stdout
+    again = spooler("enroll", "--code", "one-time", "--url", service.url, "--state-dir", str(state))
+    assert again.returncode == 1
+    assert "does not take this code" in again.stderr
+    assert "Mã đăng ký" in again.stderr
+    seen = spooler("status", "--state-dir", str(state))
+    status = json.loads(seen.stdout)
+    assert status["enrolled"] is True
+    assert (status["site_id"], status["url"], status["jobs"]) == ("HN-01", service.url, [])
+    assert service.token not in done.stdout + done.stderr + seen.stdout + seen.stderr
+
+
+def test_status_without_a_journal_is_an_error_and_makes_none(tmp_path: Path) -> None:
+    seen = spooler("status", "--state-dir", str(tmp_path / "none"))
+    assert seen.returncode == 1
+    assert "journal" in seen.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_run_without_a_service_says_what_to_do(tmp_path: Path) -> None:
+    done = spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(tmp_path / "state"))
+    assert done.returncode != 0
+    assert "enroll --code" in done.stderr
+
+
+def test_damaged_journal_is_said_in_both_languages(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(state))
+    (state / "journal.db").write_bytes(b"")
+    done = spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(state), PRINTSVC_SPOOLER_URL="http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "damaged" in done.stderr
+    assert "hỏng" in done.stderr
