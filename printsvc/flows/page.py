@@ -87,8 +87,8 @@ def page_of(
 
 def group_uvci(uvci: str) -> list[str]:
     """Return the UVCI in pieces that an eye can follow: the prefix, then groups of four, the check character last."""
-    head, colon, tail = uvci.rpartition(":")
-    code, mark, check = tail.partition("#")
+    payload, mark, check = uvci.partition("#")  # the check character itself may be a colon
+    head, colon, code = payload.rpartition(":")
     groups = [head + colon, *(code[start : start + 4] for start in range(0, len(code), 4))]
     if mark:
         groups[-1] += mark + check

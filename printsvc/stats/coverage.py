@@ -37,5 +37,5 @@ class Coverage:
 
     @property
     def paper_percent(self) -> float:
-        """Certificates with a paper, in percent of the doses; 100 where there is no dose."""
-        return round(100 * self.with_paper / self.doses, 2) if self.doses else 100.0
+        """Certificates with a paper, in percent of the doses; 100 where there is no dose. Never rounded up to 100."""
+        return 10_000 * self.with_paper // self.doses / 100 if self.doses else 100.0
