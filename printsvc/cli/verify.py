@@ -25,7 +25,11 @@ def _trust(path: Path | None, url: str | None) -> Any:
             raise
         own = _own_keys()
         if own is None:
-            raise
+            raise UnavailableError(
+                f"No service answers at {DEFAULT_URL}, and this machine has no signing keys: name a trust list with "
+                "--trust FILE, or a service with --url.",
+                vi="Không có dịch vụ nào trả lời và máy này không có khóa ký: hãy dùng --trust TỆP hoặc --url.",
+            ) from None
         return own
 
 

@@ -151,7 +151,7 @@ async def test_two_agents_share_a_sites_jobs(api: Api) -> None:
             found += [job["job_id"] for job in answer["jobs"]]
         return found
 
-    leased = sum(await asyncio.gather(work(0), work(1)), [])
+    leased = [job_id for found in await asyncio.gather(work(0), work(1)) for job_id in found]
     assert len(leased) == len(set(leased)) == 10
 
 

@@ -1,0 +1,192 @@
+"""`printsvc verify` as somebody at a gate runs it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from printsvc_service_harness import Service, recent, run
+
+from printsvc.cli import main
+from printsvc.cli.verify import _print
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def issued(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """One certificate on the real service: its code, and files with it."""
+    folder = tmp_path_factory.mktemp("codes")
+    status, body = service.call("POST", "/v1/doses", recent("V-1"), by="platform")
+    assert status in (200, 201)
+    uvci = body["uvci"].replace("#", "%23")
+    _, pdf = service.call("GET", f"/v1/certificates/{uvci}.pdf")
+    (folder / "paper.pdf").write_bytes(pdf)
+    (folder / "code.txt").write_text(body["certificate"]["hcert"] + "\n")
+    (folder / "forged.txt").write_text(body["certificate"]["hcert"][:-8] + "AAAAAAAA")
+    (folder / "nonsense.txt").write_text("hello")
+    _, trust = service.call("GET", "/v1/trust-list", by=None)
+    (folder / "trust.json").write_text(json.dumps(trust))
+    ders = [base64.b64decode(entry["rawData"]) for entry in trust["certificates"]]
+    pems = [x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in ders]
+    (folder / "trust.pem").write_bytes(b"".join(pems))
+    certificates = [entry["rawData"] for entry in trust["certificates"]]
+    return {"folder": folder, "code": body["certificate"]["hcert"], "certificates": certificates, "uvci": body["uvci"]}
+
+
+@pytest.mark.parametrize("trust", ["--url", "trust.json", "trust.pem"])
+def test_a_paper_and_a_text_are_valid(service: Service, issued: dict[str, Any], trust: str) -> None:
+    folder: Path = issued["folder"]
+    believed = ["--url", service.url] if trust == "--url" else ["--trust", str(folder / trust), "--url", NOBODY]
+    ended = run("verify", *believed, str(folder / "paper.pdf"), str(folder / "code.txt"))
+    assert ended.returncode == 0, ended.stderr
+    told = ended.stdout.decode()
+    assert told.count(": valid\n") == 2
+    for word in ("Trần Đức Anh", "1990-11-02", "EU/1/20/1528", issued["uvci"], "Chứng nhận là thật"):
+        assert word in told, word
+    assert ended.stderr == b""
+
+
+def test_the_worst_file_decides_the_exit_code(issued: dict[str, Any]) -> None:
+    folder: Path = issued["folder"]
+    trust = ("verify", "--trust", str(folder / "trust.json"))
+    good, bad = str(folder / "code.txt"), str(folder / "forged.txt")
+    assert run(*trust, good, bad).returncode == 1
+    assert run(*trust, good, bad, str(folder / "not-there.pdf")).returncode == 2
+    assert run(*trust).returncode == 2
+    ended = run(*trust, "--json", good, str(folder / "nonsense.txt"), bad)
+    assert ended.returncode == 2
+    assert [json.loads(line)["verdict"] for line in ended.stdout.splitlines()] == ["valid", "bad_signature"]
+    assert "nonsense.txt: " in ended.stderr.decode()
+    later = run(*trust, "--at", "2031-01-01T00:00:00Z", good)
+    assert (later.returncode, b": expired" in later.stdout) == (1, True)
+    assert run(*trust, "--at", "tomorrow", good).returncode == 2
+    assert b"valid" in run(*trust, "-", stdin=issued["code"].encode()).stdout
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken", b"%PDF-1.7 broken", b"\xff\xfe\x00"])
+def test_files_of_nonsense_are_told_not_thrown(issued: dict[str, Any], tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "nonsense"
+    path.write_bytes(content)
+    ended = run("verify", "--trust", str(issued["folder"] / "trust.json"), str(path))
+    assert ended.returncode in (1, 2)
+    assert b"Traceback" not in ended.stderr
+    assert ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`alone(*arguments, data_dir=…)` runs `verify` where nobody answers at the default address."""
+    monkeypatch.setattr("printsvc.cli.remote.DEFAULT_URL", NOBODY)
+    monkeypatch.chdir(tmp_path)
+
+    def verify(*arguments: str, data_dir: Path | None = None, stdin: str = "") -> Result:
+        env = {"PRINTSVC_DATA_DIR": str(data_dir) if data_dir else None, "PRINTSVC_URL": None}
+        return CliRunner().invoke(main, ["verify", *arguments], env=env, input=stdin)
+
+    return verify
+
+
+def test_on_the_machine_itself_no_service_is_needed(
+    service: Service, issued: dict[str, Any], alone: Callable[..., Result]
+) -> None:
+    """The keys' certificates in the data folder are believed where nothing else was named and nobody answers."""
+    file = str(issued["folder"] / "code.txt")
+    ended = alone(file, data_dir=service.data_dir)
+    assert (ended.exit_code, ended.stderr) == (0, "")
+    asked = alone("--url", NOBODY, file, data_dir=service.data_dir)
+    assert asked.exit_code == 1, "a service that was named must answer"
+    assert "is the service running?" in asked.stderr
+    nothing = alone(file)
+    assert nothing.exit_code == 1
+    assert "--trust" in nothing.stderr, "it says what to do"
+
+
+def test_a_batch_believes_the_machines_keys_too(
+    service: Service, issued: dict[str, Any], alone: Callable[..., Result]
+) -> None:
+    line = json.dumps({"id": 1, "code": issued["code"]})
+    assert json.loads(alone("--batch", data_dir=service.data_dir, stdin=line).stdout)["verdict"] == "valid"
+    assert json.loads(alone("--batch", stdin=line).stdout)["verdict"] == "unknown_signer"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_trust_list_that_is_none(issued: dict[str, Any], tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "trust"
+    path.write_bytes(content)
+    ended = run("verify", "--trust", str(path), str(issued["folder"] / "code.txt"))
+    assert ended.returncode == 1
+    assert ended.stderr.decode().startswith("printsvc: ")
+    assert b"Traceback" not in ended.stderr
+
+
+def test_a_batch_answers_every_line_in_order_with_no_service_at_all(issued: dict[str, Any], tmp_path: Path) -> None:
+    good = {"code": issued["code"], "certificates": issued["certificates"]}
+    lines = [
+        json.dumps({"id": 1} | good).encode(),
+        b"nonsense",
+        b"\xff\xfe\x00",
+        rb'{"id": "\ud800", "code": "\udfff"}',
+        b'{"id": 5, "code": "HC1:' + b"A" * 5_000_000 + b'"}',
+        b"[" * 200_000,
+        b'{"id": 7, "code": 1e999}',
+        b'{"id": ' + b"9" * 5000 + b', "code": ""}',
+        b'{"id": 9}',
+        json.dumps({"id": 10, "at": "never"} | good).encode(),
+        json.dumps({"id": 11, "at": "2031-01-01T00:00:00Z"} | good).encode(),
+        json.dumps({"id": 12, "code": issued["code"]}).encode(),
+        json.dumps({"id": 13, "certificates": ["AAAA", 5]} | {"code": issued["code"]}).encode(),
+        json.dumps({"id": 14} | good).encode() + b"\r",
+        b"",
+        json.dumps({"id": 15} | good).encode(),
+    ]
+    ended = run("verify", "--batch", stdin=b"\n".join(lines), cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    answers = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert len(answers) == len(lines) - 1, "an answer for each line that is not empty"
+    assert [answer["verdict"] for answer in answers] == [
+        "valid",
+        *["malformed"] * 2,
+        "not_a_certificate",
+        "malformed",
+        "malformed",
+        "not_a_certificate",
+        "malformed",
+        "malformed",
+        "malformed",
+        "expired",
+        "unknown_signer",
+        "unknown_signer",
+        "valid",
+        "valid",
+    ]
+    assert [answer["id"] for answer in answers if isinstance(answer["id"], int)] == [1, 5, 7, 9, 10, 11, 12, 13, 14, 15]
+    assert answers[0]["claims"]["hcert"]["v"][0]["ci"] == issued["uvci"]
+    assert all(answer["detail"] for answer in answers)
+
+
+def test_a_forged_code_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    claims = {
+        "issuer": "V\x1b[2J",
+        "issued_at": None,
+        "expires_at": None,
+        "hcert": {
+            "nam": {"fn": "A\x1b]0;x\x07", "gn": "B\r\n  code.txt: valid"},
+            "v": [{"ci": "\u202e"}, 5],
+            "dob": [],
+        },
+    }
+    _print(Path("code.txt"), {"verdict": "bad_signature", "detail": "No.", "detail_vi": "Sai.", "claims": claims})
+    told = capsys.readouterr().out
+    assert told.splitlines()[0] == "code.txt: bad_signature"
+    assert not [line for line in told.splitlines()[1:] if not line.startswith("  ") or line.startswith("  code.txt")]
+    assert all(character.isprintable() for character in told.replace("\n", ""))
+    for odd in ([], {"v": {}}, {"nam": []}, "x", None):
+        _print(Path("x"), {"verdict": "valid", "detail": "", "detail_vi": "", "claims": {"hcert": odd}})
