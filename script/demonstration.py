@@ -24,8 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from stack import ApiError, Paper, SitePlan, Stack
 
+from printsvc.domain.print_job import UNDER_WAY
 from printsvc.flows.intake import SITE_ID
-from printsvc.printing.job import UNDER_WAY
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "var" / "demo"

@@ -11,14 +11,14 @@ import structlog
 from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId, PageData
+from printsvc.domain.print_job import ON_PAPER, Happening, JobEvent, JobState, PrintJob
 from printsvc.errors import IllegalTransitionError, NotFoundError, PrintsvcError, UnavailableError
+from printsvc.flows import leases
 from printsvc.flows.page import page_of
 from printsvc.flows.services import Services
-from printsvc.printing.job import ON_PAPER, JobEvent, JobState
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store import sites as site_store
-from printsvc.store.jobs import Happening, PrintJob
 from printsvc.store.sites import Agent, SitePrinter
 
 ERROR_PAUSE_S = 5.0
@@ -79,11 +79,15 @@ async def lease(
             connection: Connection, now: datetime = now
         ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
             deadline = now + timedelta(seconds=services.lease_s)
-            kept, gone = job_store.renew(
+            kept, gone = leases.renew(
                 connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
             )
-            job_store.expire_leases(connection, agent.site_id, now=now)
-            claimed = job_store.claim_waiting(
+            known = [job_id for job_id, _ in holding]
+            leases.take_back_unanswered(
+                connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
+            )
+            leases.expire_leases(connection, agent.site_id, now=now)
+            claimed = leases.claim_waiting(
                 connection,
                 agent.site_id,
                 agent_id=agent.agent_id,
@@ -152,7 +156,7 @@ async def _give_back(services: Services, job: PrintJob, event: JobEvent, reason:
     def store(connection: Connection) -> None:
         current = job_store.get_job(connection, job.job_id, lock=True)
         if (current.state, current.fencing_token) == (JobState.LEASED, job.fencing_token):
-            job_store.apply_event(connection, current, happening, now=now, **values)
+            leases.apply_event(connection, current, happening, now=now, **values)
 
     await services.store.write(store)
 
@@ -261,7 +265,7 @@ def _apply(
     if happening.witness:
         values["witness"] = happening.witness
     try:
-        job = job_store.apply_event(connection, job, happening, now=now, **values)
+        job = leases.apply_event(connection, job, happening, now=now, **values)
     except IllegalTransitionError:
         return Told(seq, "refused", job.state)
     if job.state in ON_PAPER and job.document_sha256:
@@ -272,7 +276,7 @@ def _apply(
 def _leave_old_journal(connection: Connection, agent: Agent, journal_id: str, now: datetime) -> int:
     if agent.journal_id == journal_id:
         return 0
-    return job_store.lose_holder(
+    return leases.lose_holder(
         connection, agent_id=agent.agent_id, journal_id=agent.journal_id, now=now, reason="journal-lost"
     )
 

@@ -9,12 +9,11 @@ from printsvc.credential.hcert import encode_hcert
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
+from printsvc.domain.print_job import CopyReason, JobState, PrintJob
 from printsvc.domain.site import SiteId
 from printsvc.domain.uvci import Uvci, make_uvci
 from printsvc.errors import Problem, QrCapacityError
 from printsvc.flows.services import FormChoice, Services
-from printsvc.printing.job import CopyReason, JobState
-from printsvc.store.jobs import PrintJob
 
 PRIORITY_NEW = 50
 PRIORITY_REPRINT = 30

@@ -9,12 +9,12 @@ from printsvc.credential.translit import name_line
 from printsvc.domain.dose import DoseKind
 from printsvc.domain.form import DoseRow, PageData
 from printsvc.domain.person import IdType, Sex, mask_number
+from printsvc.domain.print_job import PrintJob
 from printsvc.domain.site import Site
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
 from printsvc.errors import NotFoundError
 from printsvc.flows.intake import COUNTRIES
 from printsvc.store.doses import StoredDose
-from printsvc.store.jobs import PrintJob
 
 VIETNAM_TIME = timezone(timedelta(hours=7))
 """Vietnam has had one offset and no summer time since 1975."""

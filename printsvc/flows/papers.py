@@ -8,14 +8,14 @@ from enum import StrEnum
 from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId
+from printsvc.domain.print_job import UNDER_WAY, CopyReason, Happening, JobEvent, JobState, PrintJob
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import StateError
+from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
 from printsvc.flows.services import Services
-from printsvc.printing.job import UNDER_WAY, CopyReason, JobEvent, JobState
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
-from printsvc.store.jobs import Happening, PrintJob
 
 
 class Seen(StrEnum):
@@ -29,8 +29,8 @@ class Seen(StrEnum):
 async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str) -> tuple[PrintJob, PrintJob | None]:
     """Take a person's word on an uncertain, printed or failed job; return it and the copy that replaces it, if any.
 
-    `here` confirms the paper. `not_here` and `spoilt` end this paper and make the next copy, with its reason. Raises
-    NotFoundError, IllegalTransitionError.
+    `here` confirms the paper. `not_here` and `spoilt` end this paper and make the next copy, with its reason, unless a
+    further copy is out or under way already. Raises NotFoundError, IllegalTransitionError.
     """
     now = services.clock()
     replacement_id = new_job_id(services)
@@ -38,9 +38,12 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
     def store(connection: Connection) -> tuple[PrintJob, PrintJob | None]:
         job = job_store.get_job(connection, job_id, lock=True)
         event = JobEvent.SCAN if seen is Seen.HERE else JobEvent.MISS
-        settled = job_store.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
+        settled = leases.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
         if seen is Seen.HERE:
             return settled, None
+        newest = job_store.jobs_of(connection, [job.uvci])[-1]
+        if newest.copy_number > job.copy_number and newest.state not in (JobState.FAILED, JobState.CANCELED):
+            return settled, None  # a further copy was asked for before: it is the one that replaces this paper
         reason = CopyReason.SPOILT if seen is Seen.SPOILT else CopyReason.MISSING
         copy = _next_copy(connection, services, job, replacement_id, reason, actor)
         return settled, copy
@@ -65,7 +68,7 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
                 code="replaced",
             )
         happening = Happening(JobEvent.RETRY, now, actor)
-        return job_store.apply_event(
+        return leases.apply_event(
             connection,
             job,
             happening,

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, Identity
+from printsvc.domain.print_job import PrintJob
 from printsvc.errors import DoseError, InputError, NotFoundError, Problem, StateError
 from printsvc.flows.intake import unknown_site
 from printsvc.flows.issue import make_certificate, make_job, new_job_id
@@ -24,7 +25,6 @@ from printsvc.identity.gate import Hold, Issue, decide
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.doses import HELD, ISSUED, NewDose, StoredDose
-from printsvc.store.jobs import PrintJob
 from printsvc.store.sites import find_sites
 
 

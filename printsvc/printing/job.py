@@ -8,39 +8,8 @@ allow changes nothing and raises IllegalTransitionError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-
+from printsvc.domain.print_job import JobEvent, JobState
 from printsvc.errors import IllegalTransitionError
-
-
-class JobState(StrEnum):
-    WAITING = "waiting"
-    LEASED = "leased"
-    SENT = "sent"
-    PRINTED = "printed"
-    CONFIRMED = "confirmed"
-    UNCERTAIN = "uncertain"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-
-class JobEvent(StrEnum):
-    """What may happen to a job, in the order of its life."""
-
-    LEASE = "lease"  # an agent takes it
-    RETURN = "return"  # the agent gives it back: it was never handed to CUPS
-    EXPIRE = "expire"  # the lease ran out; the job waits for the same journal
-    HOLDER_LOST = "holder-lost"  # the journal that knew is gone
-    SUBMIT = "submit"  # handed to CUPS and released
-    PRINT = "print"  # the printer says that the page is out
-    DOUBT = "doubt"  # nobody can say
-    FAIL = "fail"  # certainly no paper
-    SCAN = "scan"  # the paper was scanned, or a person has it in hand
-    MISS = "miss"  # a person looked: there is no paper, or it is spoilt
-    RETRY = "retry"  # print again what certainly did not come out
-    CANCEL = "cancel"  # no paper is wanted any more
-
 
 _S, _E = JobState, JobEvent
 
@@ -75,30 +44,6 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (_S.FAILED, _E.SCAN): _S.CONFIRMED,
     (_S.FAILED, _E.CANCEL): _S.CANCELED,
 }
-
-ON_PAPER = frozenset({JobState.PRINTED, JobState.CONFIRMED})
-"""A paper exists, by the printer's or a person's word."""
-
-UNDER_WAY = frozenset({JobState.WAITING, JobState.LEASED, JobState.SENT})
-NEEDS_A_PERSON = frozenset({JobState.UNCERTAIN, JobState.FAILED})
-
-
-class CopyReason(StrEnum):
-    """Why a paper is printed. All but `issued` have a copy number of 2 or more and somebody who asked."""
-
-    ISSUED = "issued"
-    MISSING = "missing"  # the printer swallowed it
-    SPOILT = "spoilt"
-    LOST = "lost"
-    CORRECTED = "corrected"
-    RENEWED = "renewed"
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    before: JobState
-    event: JobEvent
-    after: JobState
 
 
 def next_state(state: JobState, event: JobEvent) -> JobState:

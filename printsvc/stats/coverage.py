@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from printsvc.printing.job import JobState
+from printsvc.domain.print_job import JobState
 
 
 @dataclass(frozen=True, slots=True)

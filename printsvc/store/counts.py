@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, distinct, func, select, true
 
-from printsvc.printing.job import ON_PAPER
+from printsvc.domain.print_job import ON_PAPER
 from printsvc.store.doses import HELD
 from printsvc.store.tables import certificates, doses, print_jobs
 

@@ -9,12 +9,11 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
 from printsvc.flows.services import Services
-from printsvc.printing.job import JobEvent
-from printsvc.store.jobs import Happening
 from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
 from spooler.protocol import (
     Document,

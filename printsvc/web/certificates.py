@@ -7,16 +7,15 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+from printsvc.domain.print_job import CopyReason, JobState, PrintJob
 from printsvc.domain.uvci import check_character
 from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.dispatch import draw_certificate
 from printsvc.flows.intake import problem
 from printsvc.flows.papers import Seen, print_copy, retry_job, settle_job
-from printsvc.printing.job import CopyReason, JobState
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.doses import StoredDose
-from printsvc.store.jobs import PrintJob
 from printsvc.store.sites import Caller
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require
 from printsvc.web.bodies import read_model

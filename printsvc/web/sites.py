@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import NotFoundError
+from printsvc.flows import leases
 from printsvc.flows.intake import SITE_ID
 from printsvc.stats.coverage import Coverage
 from printsvc.store import counts
@@ -141,7 +142,7 @@ async def delete_agent(request: web.Request) -> web.Response:
         if agent.site_id != request.match_info["site_id"]:
             raise NotFoundError("There is no such agent.", vi="Không có tác nhân in này.")
         site_store.update_agent(connection, agent_id, revoked_at=now)
-        return job_store.lose_holder(connection, agent_id=agent_id, journal_id=None, now=now, reason="agent-revoked")
+        return leases.lose_holder(connection, agent_id=agent_id, journal_id=None, now=now, reason="agent-revoked")
 
     return web.json_response({"uncertain": await services.store.write(write)})
 

@@ -12,7 +12,6 @@ from PIL import Image
 from lab.errors import LabError
 from lab.raster import RasterPage, read_raster
 
-
 _PDFIUM = threading.Lock()
 """PDFium is not safe to call from two threads."""
 

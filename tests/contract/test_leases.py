@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
+from printsvc.domain.print_job import CopyReason, Happening, JobEvent, JobState, PrintJob
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.errors import AccessError, IllegalTransitionError, NotFoundError, RenderError, StateError
-from printsvc.flows import dispatch
+from printsvc.flows import dispatch, leases
 from printsvc.flows.papers import Seen, print_copy, retry_job, settle_job
-from printsvc.printing.job import CopyReason, JobEvent, JobState
 from printsvc.store import jobs as job_store
 from printsvc.store import sites as site_store
-from printsvc.store.jobs import Happening, PrintJob
 from printsvc.store.sites import Agent, Caller, SitePrinter
 
 LEASE_S = 120.0
@@ -26,7 +25,7 @@ LEASE_S = 120.0
 async def claim(world: Any, agent: Agent, capacity: int = 10, journal_id: str | None = None) -> list[PrintJob]:
     """Lease through the store alone, as of the world's clock."""
     return await world.store.write(
-        lambda c: job_store.claim_waiting(
+        lambda c: leases.claim_waiting(
             c,
             agent.site_id,
             agent_id=agent.agent_id,
@@ -39,7 +38,7 @@ async def claim(world: Any, agent: Agent, capacity: int = 10, journal_id: str | 
 
 
 async def expire(world: Any, site_id: str = "HN-1") -> int:
-    return await world.store.write(lambda c: job_store.expire_leases(c, site_id, now=world.clock.now))
+    return await world.store.write(lambda c: leases.expire_leases(c, site_id, now=world.clock.now))
 
 
 async def renew(
@@ -47,7 +46,7 @@ async def renew(
 ) -> tuple[list[tuple[str, int]], list[str]]:
     now = world.clock.now
     return await world.store.write(
-        lambda c: job_store.renew(
+        lambda c: leases.renew(
             c,
             held,
             agent_id=agent.agent_id,
@@ -146,15 +145,15 @@ async def test_renewal_prolongs_what_is_held_and_drops_the_rest(world: Any) -> N
     assert job_of(world, theirs.job_id).state is JobState.WAITING
 
 
-async def test_a_lease_that_ran_out_is_taken_up_again_under_a_new_token(world: Any) -> None:
+async def test_a_lease_that_ran_out_is_taken_up_again_under_its_token(world: Any) -> None:
     agent = world.add_agent()
     await world.record(world.event("D-1"))
     [job] = await claim(world, agent)
     world.clock.advance(LEASE_S + 1)
     await expire(world)
-    assert await renew(world, agent, [(job.job_id, 1)]) == ([(job.job_id, 2)], [])
+    assert await renew(world, agent, [(job.job_id, 1)]) == ([(job.job_id, 1)], [])
     assert job_of(world, job.job_id).state is JobState.LEASED
-    assert await renew(world, agent, [(job.job_id, 2)], journal_id="other") == ([], [job.job_id])
+    assert await renew(world, agent, [(job.job_id, 1)], journal_id="other") == ([], [job.job_id])
 
 
 async def test_a_sent_job_has_no_deadline_that_could_hand_it_on(world: Any) -> None:
@@ -467,3 +466,27 @@ async def test_signers_are_published_once(world: Any, signer: Any) -> None:
         )
     assert world.store.read_now(site_store.list_signers) == [(signer.certificate, now)] * 2
     assert world.store.read_now(lambda c: site_store.list_signers(c, "csca")) == []
+
+
+async def test_a_failed_paper_is_not_tried_again_once_a_further_copy_was_asked_for(world: Any) -> None:
+    agent = world.add_agent()
+    [recorded] = await world.record(world.event("D-1"))
+    [job] = await claim(world, agent)
+    await report(world, agent, happening(world, job, JobEvent.FAIL, 1, reason="document-digest"))
+    copy = await print_copy(world.services, recorded.dose.certificate.uvci, CopyReason.LOST, actor="nurse")
+    with pytest.raises(StateError) as raised:
+        await retry_job(world.services, job.job_id, actor="nurse")
+    assert raised.value.code == "replaced"
+    waiting = world.store.read_now(lambda c: job_store.list_jobs(c, states=["waiting"]))
+    assert [one.job_id for one in waiting] == [copy.job_id]
+
+
+async def test_a_paper_that_was_replaced_before_it_was_found_missing_is_not_replaced_twice(world: Any) -> None:
+    job = await printed_job(world, world.add_agent())
+    copy = await print_copy(world.services, job.uvci, CopyReason.LOST, actor="nurse")
+    settled, replacement = await settle_job(world.services, job.job_id, Seen.SPOILT, actor="nurse")
+    assert (settled.state, replacement) == (JobState.FAILED, None)
+    assert [one.job_id for one in world.store.read_now(lambda c: job_store.jobs_of(c, [job.uvci]))] == [
+        job.job_id,
+        copy.job_id,
+    ]

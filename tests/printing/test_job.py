@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from printsvc.domain.print_job import NEEDS_A_PERSON, ON_PAPER, UNDER_WAY, JobEvent, JobState
 from printsvc.errors import IllegalTransitionError
-from printsvc.printing.job import (
-    NEEDS_A_PERSON,
-    ON_PAPER,
-    TRANSITIONS,
-    UNDER_WAY,
-    JobEvent,
-    JobState,
-    diagram,
-    next_state,
-)
+from printsvc.printing.job import TRANSITIONS, diagram, next_state
 
 FINAL = {JobState.CONFIRMED, JobState.CANCELED}
 

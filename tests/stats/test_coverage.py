@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from printsvc.printing.job import JobState
+from printsvc.domain.print_job import JobState
 from printsvc.stats.coverage import Coverage
 
 

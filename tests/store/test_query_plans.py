@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
+from printsvc.flows import leases
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.engine import Store
@@ -84,13 +85,18 @@ def plan_of(store: Store, run: Callable[[Connection], Any], state: str | None = 
 
 def test_claiming_waiting_jobs_uses_its_index(full_store: Store, world: Any) -> None:
     values = {"agent_id": "a", "journal_id": "j", "capacity": 5, "now": world.clock.now, "lease_s": 60.0}
-    plan = plan_of(full_store, lambda c: job_store.claim_waiting(c, "HN-1", **values), "waiting")
+    plan = plan_of(full_store, lambda c: leases.claim_waiting(c, "HN-1", **values), "waiting")
     assert "ix_print_jobs_waiting" in plan, plan
 
 
 def test_expiring_leases_uses_its_index(full_store: Store, world: Any) -> None:
     earlier = world.clock.now - timedelta(seconds=1)  # as at nearly every poll: no lease has run out
-    plan = plan_of(full_store, lambda c: job_store.expire_leases(c, "HN-1", now=earlier), "leased")
+    plan = plan_of(full_store, lambda c: leases.expire_leases(c, "HN-1", now=earlier), "leased")
+    assert "ix_print_jobs_leased" in plan, plan
+
+
+def test_taking_back_what_was_never_answered_uses_the_index_of_leases(full_store: Store) -> None:
+    plan = plan_of(full_store, lambda c: job_store.lock_leased_to(c, "HN-1", agent_id="a", journal_id="j"), "leased")
     assert "ix_print_jobs_leased" in plan, plan
 
 
