@@ -298,8 +298,8 @@ async def test_failed_from_one_who_no_longer_holds_the_job_is_refused(api: Api) 
     _, token = await api.enrol()
     await api.lease(token)
     await let_leases_run_out(api)
-    (again,) = (await api.lease(token))["renewed"]
-    assert again["fencing_token"] == 2
+    (again,) = (await api.lease(token, holding=[]))["jobs"]
+    assert again["fencing_token"] == 2, "its journal does not know the job: leased anew"
     assert await api.put(issued["job_id"], token, "failed", "returned", fencing_token=1) == ["refused", "refused"]
     found = await api.job(issued["job_id"])
     assert (found["state"], found["events"][-1]["reason"]) == ("leased", "stale-fencing-token")
