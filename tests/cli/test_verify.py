@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,16 @@ from printsvc_service_harness import Service, recent, run
 
 from printsvc.cli import main
 from printsvc.cli.verify import _print
+from printsvc.credential import base45
 
 NOBODY = "http://127.0.0.1:9"
+
+
+def forged(code: str) -> str:
+    """Return the code with one bit of its signature turned."""
+    raw = bytearray(zlib.decompress(base45.parse_base45(code.removeprefix("HC1:"))))
+    raw[-1] ^= 1
+    return "HC1:" + base45.encode_base45(zlib.compress(bytes(raw)))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,7 @@ def issued(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     _, pdf = service.call("GET", f"/v1/certificates/{uvci}.pdf")
     (folder / "paper.pdf").write_bytes(pdf)
     (folder / "code.txt").write_text(body["certificate"]["hcert"] + "\n")
-    (folder / "forged.txt").write_text(body["certificate"]["hcert"][:-8] + "AAAAAAAA")
+    (folder / "forged.txt").write_text(forged(body["certificate"]["hcert"]))
     (folder / "nonsense.txt").write_text("hello")
     _, trust = service.call("GET", "/v1/trust-list", by=None)
     (folder / "trust.json").write_text(json.dumps(trust))
