@@ -100,6 +100,8 @@ async def print_copy(
         dose = dose_store.get_dose_of(connection, uvci)
         if site_id is not None and dose.event.site_id != site_id:
             dose_store.get_dose_of(connection, "")  # the same answer as for one that is not there
+        # Locked, then read: two who ask at once, or one who retries meanwhile, come one after the other.
+        job_store.get_job(connection, job_store.jobs_of(connection, [uvci])[-1].job_id, lock=True)
         jobs = job_store.jobs_of(connection, [uvci])
         waiting = [job for job in jobs if job.state in UNDER_WAY or job.state is JobState.UNCERTAIN]
         if waiting:
