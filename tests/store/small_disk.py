@@ -1,7 +1,7 @@
 """A process that fills a small disk with doses, makes room, and goes on; it prints what happened as one JSON object.
 
-Use: small_disk.py FOLDER LIMIT. The limit is `mount` (the folder gets a file system of 4 MB: run me in a mount
-namespace of my own) or `rlimit` (no file may grow beyond 2 MB).
+Use: small_disk.py FOLDER LIMIT. The limit is `mount` (the folder gets a file system with 4 MB of room: run me in a
+mount namespace of my own) or `rlimit` (no file may grow beyond 2 MB).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ BATCH = 50
 
 def shrink(folder: Path, limit: str) -> None:
     if limit == "mount":
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", folder], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", folder], check=True)
+        (folder / "ballast").write_bytes(bytes(4 << 20))
     else:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, resource.RLIM_INFINITY))
@@ -39,7 +40,7 @@ def shrink(folder: Path, limit: str) -> None:
 
 def make_room(folder: Path, limit: str) -> None:
     if limit == "mount":
-        subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+        (folder / "ballast").unlink()
     else:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 

@@ -54,8 +54,10 @@ def writers_held(store: Store) -> Any:
         while store._tasks.qsize():  # each writer takes one
             threading.Event().wait(0.001)
     busy.wait(10)
-    yield
-    go.set()
+    try:
+        yield
+    finally:
+        go.set()
     for one in held:
         one.result(10)
 
