@@ -219,7 +219,7 @@ async def report(
 
     def store(connection: Connection) -> tuple[int, list[Told]]:
         current = site_store.lock_agent(connection, agent.agent_id)
-        last = current.acknowledged if current.journal_id == journal_id else 0
+        last = current.acknowledged if current.journal_id == journal_id else job_store.last_seq(connection, journal_id)
         _leave_old_journal(connection, current, journal_id, now)
         told: list[Told] = []
         settled: list[str] = []
@@ -301,7 +301,7 @@ async def agent_seen(
         values: dict[str, object] = {"seen_at": now, "version": version[:32], "clock_skew_ms": clock_skew_ms}
         lost = _leave_old_journal(connection, current, journal_id, now)
         if current.journal_id != journal_id:
-            values |= {"journal_id": journal_id, "acknowledged": 0}
+            values |= {"journal_id": journal_id, "acknowledged": job_store.last_seq(connection, journal_id)}
         site_store.update_agent(connection, agent.agent_id, **values)
         if printers is not None:
             site_store.replace_printers(connection, agent, printers)

@@ -148,6 +148,12 @@ def site_prints(connection: Connection, site_id: str, sha256: str) -> bool:
     return connection.execute(query.limit(1)).first() is not None
 
 
+def last_seq(connection: Connection, journal_id: str) -> int:
+    """Return the highest number that the ledger has of a journal, 0 for one that is new here."""
+    query = select(func.max(job_events.c.seq)).where(job_events.c.journal_id == journal_id)
+    return connection.execute(query).scalar() or 0
+
+
 def ledger_of(connection: Connection, job_id: str) -> list[Row[Any]]:
     """Return what happened to a job, in order."""
     query = select(job_events).where(job_events.c.job_id == job_id).order_by(job_events.c.event_pk)

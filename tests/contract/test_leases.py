@@ -490,3 +490,16 @@ async def test_a_paper_that_was_replaced_before_it_was_found_missing_is_not_repl
         job.job_id,
         copy.job_id,
     ]
+
+
+async def test_a_journal_that_comes_back_goes_on_where_it_was(world: Any) -> None:
+    agent = world.add_agent()
+    await world.record(world.event("D-1"), world.event("D-2"))
+    [one, two] = await claim(world, agent)
+    first, second = happening(world, one, JobEvent.PRINT, 1), happening(world, two, JobEvent.PRINT, 2)
+    await report(world, agent, first)
+    assert await report(world, agent, journal_id="journal-1b") == (0, [])
+    acknowledged, told = await report(world, agent, first, second)
+    assert acknowledged == 2
+    assert [told_one.outcome for told_one in told] == ["duplicate", "applied"]
+    assert job_of(world, two.job_id).state is JobState.PRINTED
