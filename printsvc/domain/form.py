@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NewType, TypedDict
+from typing import NewType, NotRequired, TypedDict, cast
 
 FormId = NewType("FormId", str)
 """`<form>/<version>`, the folder under templates/: `a4/43-2022`."""
@@ -24,7 +24,8 @@ class PageData(TypedDict):
     """The variables of every certificate form. All text is NFC; nothing here is HTML.
 
     `qr` is the HC1 text. `rows` are in the order of the form (3 basic, 1 additional, 3 boosters in 43/2022); rows
-    that are not used come as `None` and are struck by the form.
+    that are not used come as `None` and are struck by the form. `more_rows` are the doses that found no row: they
+    go to a continuation page. What is `NotRequired` came later than the rest and is empty where it is absent.
     """
 
     qr: str
@@ -50,3 +51,32 @@ class PageData(TypedDict):
     expires_on: str  # DD/MM/YYYY
     copy_number: int
     rows: list[DoseRow | None]
+    more_rows: NotRequired[list[DoseRow]]
+    phone_masked: NotRequired[str]  # "••••••5678"
+    address: NotRequired[str]
+
+
+def fit_rows(page: PageData, doses: int) -> PageData:
+    """Return the page for a form whose table has `doses` rows, with every optional field there.
+
+    A table of fewer rows takes the doses in their order, the attested one always among them; what is left goes to
+    `more_rows`. A form without a table (`doses` is 0) shows the attested dose alone, in its fields. A page with fewer
+    rows than the form comes back as it is: that is the caller's mistake.
+    """
+    rows, more = page["rows"], page.get("more_rows", [])
+    if doses == 0:
+        rows, more = [], []
+    elif len(rows) > doses:
+        used = [row for row in rows if row is not None]
+        if any(rows[doses:]) or more:
+            used += more
+            first, rest = used[:doses], used[doses:]
+            attested = next((row for row in rest if row["attested"]), None)
+            if attested is not None:
+                rest = [first[-1], *(row for row in rest if row is not attested)]
+                first[-1] = attested
+            rows, more = [*first, *[None] * (doses - len(first))], rest
+        else:
+            rows = rows[:doses]  # each dose keeps the row of its number
+    absent = {"phone_masked": "", "address": ""}
+    return cast(PageData, absent | page | {"rows": rows, "more_rows": more})

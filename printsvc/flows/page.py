@@ -52,6 +52,7 @@ def page_of(
     `others` are the person's doses that are known here, this one among them or not; `site_names` names their sites.
     Raises NotFoundError for a dose without a certificate.
     """
+    others = tuple(others)
     certificate, person, injection = dose.certificate, dose.event.person, dose.event.dose
     if certificate is None:
         raise NotFoundError("This dose has no certificate.", vi="Mũi tiêm này chưa có giấy chứng nhận.")
@@ -82,6 +83,9 @@ def page_of(
         expires_on=_local_day(certificate.expires_at),
         copy_number=job.copy_number,
         rows=dose_rows(dose, others, site_names),
+        more_rows=more_dose_rows(dose, others, site_names),
+        phone_masked=mask_number(person.phone),
+        address=person.address or "",
     )
 
 
@@ -101,21 +105,36 @@ def dose_rows(attested: StoredDose, others: Iterable[StoredDose], site_names: di
     A dose goes to the row of its kind: basic doses by their number, additional and booster doses in the order of time.
     What finds its row taken, or has none, takes the next free row after it; the attested dose always has one.
     """
+    places, _ = _placed(attested, others)
+    return [place and _row(*place, attested=place[0] is attested, site_names=site_names) for place in places]
+
+
+def more_dose_rows(attested: StoredDose, others: Iterable[StoredDose], site_names: dict[str, str]) -> list[DoseRow]:
+    """Return the doses for which the table has no row, in the order of time; the attested one is never among them."""
+    _, more = _placed(attested, others)
+    return [_row(dose, number, attested=False, site_names=site_names) for dose, number in more]
+
+
+_Numbered = tuple[StoredDose, int]
+
+
+def _placed(attested: StoredDose, others: Iterable[StoredDose]) -> tuple[list[_Numbered | None], list[_Numbered]]:
+    """The doses of the seven rows, and those left over; each with its number among its kind."""
     known = {dose.dose_pk: dose for dose in others} | {attested.dose_pk: attested}
-    ordered = sorted(
-        known.values(), key=lambda dose: (dose is not attested, dose.event.dose.injected_at, dose.event.dose_id)
-    )
-    rows: list[DoseRow | None] = [None] * len(ROWS)
     in_time = sorted(known.values(), key=lambda dose: (dose.event.dose.injected_at, dose.event.dose_id))
-    for dose in ordered:
+    rows: list[_Numbered | None] = [None] * len(ROWS)
+    more: list[_Numbered] = []
+    for dose in sorted(in_time, key=lambda dose: dose is not attested):
         kind, number = dose.event.dose.kind, dose.event.dose.number
         if kind is not DoseKind.BASIC:
             number = 1 + [one.dose_pk for one in in_time if one.event.dose.kind is kind].index(dose.dose_pk)
         wanted = ROWS.index((kind, number)) if (kind, number) in ROWS else len(ROWS) - 1
         free = [place for place in (*range(wanted, len(ROWS)), *range(wanted)) if rows[place] is None]
         if free:
-            rows[free[0]] = _row(dose, number, attested=dose is attested, site_names=site_names)
-    return rows
+            rows[free[0]] = dose, number
+        else:
+            more.append((dose, number))
+    return rows, more
 
 
 def _row(dose: StoredDose, number: int, *, attested: bool, site_names: dict[str, str]) -> DoseRow:

@@ -24,10 +24,11 @@ def find_tight(form: Form, document: Any, shown: Set[str], fit: Mapping[str, int
     from weasyprint.formatting_structure.boxes import LineBox, TextBox
 
     boxes: dict[str, Any] = {}
-    for box in document.pages[0]._page_box.descendants(placeholders=True):
-        name = None if box.element is None else box.element.get("data-slot")
-        if name is not None:
-            boxes.setdefault(name, box)  # the slot's own box comes before those inside it
+    for page in document.pages:
+        for box in page._page_box.descendants(placeholders=True):
+            name = None if box.element is None else box.element.get("data-slot")
+            if name is not None:
+                boxes.setdefault(name, box)  # the slot's own box comes before those inside it
     if boxes.keys() != shown:
         raise ValueError("the page's slots are not those of its form.toml")
 

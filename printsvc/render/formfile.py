@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +21,9 @@ class Slot:
 
     `of` is where the text is in PageData, with `*` for any row: `rows.*.site`. `sizes_pt` are tried from the first on
     until the text fits its box in `max_lines` lines. `required` texts must not be empty.
+
+    On a continuation page stand `more_rows.*.site` and, once a page, `sheets.*.full_name`; what is taken `of` a sheet
+    stands only where there is such a page.
     """
 
     name: str
@@ -63,7 +66,11 @@ class QrSettings:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One version of a statutory layout; `media` is a PWG 5101.1 name, `doses` the rows of its dose table."""
+    """One version of a statutory layout.
+
+    `media` is a PWG 5101.1 name, `doses` the rows of its dose table, `pages` the sides of one paper (a card has two),
+    `more_doses` the rows of a continuation page, 0 for a form that has none.
+    """
 
     form_id: FormId
     version: str
@@ -77,14 +84,31 @@ class Form:
     assets: tuple[str, ...]
     qr: QrSettings
     slots: Mapping[str, Slot]
+    pages: int = 1
+    more_doses: int = 0
 
-    def slot_names(self) -> Iterator[str]:
-        """Every slot by its full name: `rows.*.site` once for each row of the form."""
-        for name in self.slots:
-            if "*" in name:
-                yield from (name.replace("*", str(row)) for row in range(self.doses))
-            else:
+    def slot_names(self, more_rows: int = 0) -> Iterator[str]:
+        """Every slot by its full name: `rows.*.site` once for each row of the form, and so on for `more_rows` more."""
+        sheets = self.sheets(more_rows)
+        for name, slot in self.slots.items():
+            numbers: Sequence[int]
+            if slot.of.startswith("sheets.0.") and not sheets:
+                continue
+            if "*" not in name:
                 yield name
+                continue
+            match name.partition(".")[0]:
+                case "more_rows":
+                    numbers = range(more_rows)
+                case "sheets":
+                    numbers = range(1, sheets)
+                case _:
+                    numbers = range(self.doses)
+            yield from (name.replace("*", str(number)) for number in numbers)
+
+    def sheets(self, more_rows: int) -> int:
+        """Return how many papers the person's doses need; 0 where the first one holds them all."""
+        return 1 + -(-more_rows // self.more_doses) if more_rows and self.more_doses else 0
 
     def rule(self, name: str) -> Slot:
         """Return what holds for the slot of that full name; KeyError if the form has none."""
@@ -144,6 +168,8 @@ def _form_of(table: dict[str, Any]) -> Form:
             places=tuple(QrPlace(**place) for place in qr["places"]),
         ),
         slots=MappingProxyType(slots),
+        pages=int(table.get("pages", 1)),
+        more_doses=int(table.get("more_doses", 0)),
     )
 
 

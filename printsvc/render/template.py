@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypedDict, cast
 
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import InputError, NotFoundError, Problem, RenderError
 from printsvc.render.fit import find_tight
 from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
@@ -46,6 +46,17 @@ class QrImage:
     left_pt: float
     top_pt: float
     side_pt: float
+
+
+class Sheet(TypedDict):
+    """One of several papers for a person with more doses than the table holds; the first has no rows here.
+
+    `first` is the index of its first row among PageData's `more_rows`.
+    """
+
+    number: str  # "2/3"
+    first: int
+    rows: list[DoseRow]
 
 
 class _Loaded:
@@ -128,6 +139,7 @@ class FormLibrary:
         that no font has; QrCapacityError if the QR text is too long; RenderError if the form itself is wrong.
         """
         loaded = self._get(form_id)
+        page = fit_rows(page, loaded.form.doses)
         shown = self._check(loaded.form, page)
         settings = loaded.form.qr
         matrix = encode_qr(
@@ -135,14 +147,15 @@ class FormLibrary:
         )
         images = _place_qr(loaded.form, matrix)
         png = matrix.png()
+        sheets = _sheets(loaded.form, page)
         resources = {f"form:{name}": data for name, data in loaded.assets.items()}
         resources |= {image.url: png for image in images.values() if image is not None}
-        fit = dict.fromkeys(loaded.form.slot_names(), 0)
+        fit = dict.fromkeys(loaded.form.slot_names(len(page["more_rows"])), 0)
         texts = {name: (loaded.form.rule(name).name, text) for name, text in shown.items()}
         fit |= {name: loaded.known_fits[key] for name, key in texts.items() if key in loaded.known_fits}
         while True:
-            html = self._html(loaded, page, fit, images)
-            document = self._lay_out(loaded, html, resources)
+            html = self._html(loaded, page, sheets, fit, images)
+            document = self._lay_out(loaded, html, resources, papers=max(1, len(sheets)))
             with _errors_of(form_id):
                 tight = find_tight(loaded.form, document, shown.keys(), fit)
             if not tight:
@@ -190,15 +203,20 @@ class FormLibrary:
         return loaded
 
     def _html(
-        self, loaded: _Loaded, page: PageData, fit: Mapping[str, int], images: Mapping[str, QrImage | None]
+        self,
+        loaded: _Loaded,
+        page: PageData,
+        sheets: Sequence[Sheet],
+        fit: Mapping[str, int],
+        images: Mapping[str, QrImage | None],
     ) -> str:
         sizes = {name: f"{loaded.form.rule(name).sizes_pt[index]:g}" for name, index in fit.items()}
         try:
-            return loaded.template.render(form=loaded.form, page=page, fit=sizes, qr=images)
+            return loaded.template.render(form=loaded.form, page=page, sheets=sheets, fit=sizes, qr=images)
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise _form_error(loaded.form.form_id, error) from error
 
-    def _lay_out(self, loaded: _Loaded, html: str, resources: Mapping[str, bytes]) -> Any:
+    def _lay_out(self, loaded: _Loaded, html: str, resources: Mapping[str, bytes], *, papers: int) -> Any:
         import weasyprint
 
         fetcher = _Fetcher(self._faces, resources)
@@ -206,8 +224,9 @@ class FormLibrary:
             document = weasyprint.HTML(string=html, url_fetcher=fetcher).render(
                 font_config=loaded.font_config, stylesheets=[loaded.styles]
             )
-        if len(document.pages) != 1 or document.metadata.attachments:
-            raise _form_error(loaded.form.form_id, ValueError("it must be one page without attachments"))
+        # A further paper is one page, whatever sides the first one has.
+        if len(document.pages) != loaded.form.pages + papers - 1 or document.metadata.attachments:
+            raise _form_error(loaded.form.form_id, ValueError("it has other pages than it says, or attachments"))
         return document
 
     def _check(self, form: Form, page: PageData) -> dict[str, str]:
@@ -226,11 +245,15 @@ class FormLibrary:
                     )
                 ]
             )
+        more = len(page["more_rows"])
+        if more and not form.more_doses:
+            raise _invalid([_no_more_rows(form)])
         problems = []
         shown = {}
-        for name in form.slot_names():
+        whole = {**page, "sheets": _sheets(form, page)}
+        for name in form.slot_names(more):
             slot = form.rule(name)
-            text = _text_at(page, _source(name, slot))
+            text = _text_at(whole, _source(name, slot))
             if text is None:
                 continue
             shown[name] = text
@@ -280,7 +303,7 @@ def _pointer(name: str, slot: Slot) -> str:
     return "/" + _source(name, slot).replace(".", "/")
 
 
-def _text_at(page: PageData, source: str) -> str | None:
+def _text_at(page: Mapping[str, Any], source: str) -> str | None:
     """The text that the slot shows; None in a row that is not used."""
     value: Any = page
     for part in source.split("."):
@@ -290,6 +313,21 @@ def _text_at(page: PageData, source: str) -> str | None:
     if isinstance(value, list):
         return " ".join(value)
     return None if value is None else str(value)
+
+
+def _sheets(form: Form, page: PageData) -> list[Sheet]:
+    """The papers, where there are more than one."""
+    more = page["more_rows"]
+    count = form.sheets(len(more))
+    starts = [0, *(number * form.more_doses for number in range(count - 1))]
+    return [
+        Sheet(
+            number=f"{number + 1}/{count}",
+            first=starts[number],
+            rows=more[starts[number] : starts[number] + form.more_doses] if number else [],
+        )
+        for number in range(count)
+    ]
 
 
 def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
@@ -315,6 +353,15 @@ def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
 def _invalid(problems: list[Problem]) -> InputError:
     """A text that stands in two places is reported once."""
     return InputError(list({(problem.pointer, problem.code): problem for problem in problems}.values()))
+
+
+def _no_more_rows(form: Form) -> Problem:
+    return Problem(
+        "/more_rows",
+        "rows",
+        f"Biểu mẫu chỉ có {form.doses} dòng mũi tiêm và không có trang tiếp theo.",
+        f"The form has {form.doses} dose rows and no continuation page.",
+    )
 
 
 def _too_long(name: str, slot: Slot) -> Problem:
