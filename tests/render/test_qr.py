@@ -17,6 +17,12 @@ from printsvc.errors import QrCapacityError
 from printsvc.render import qr
 from printsvc.render.qr import QrMatrix, encode_qr
 
+LEVELS = {
+    "L": qrcode.constants.ERROR_CORRECT_L,
+    "M": qrcode.constants.ERROR_CORRECT_M,
+    "Q": qrcode.constants.ERROR_CORRECT_Q,
+    "H": qrcode.constants.ERROR_CORRECT_H,
+}
 ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 payloads = st.text(ALPHANUMERIC, min_size=1, max_size=700)
 
@@ -42,7 +48,7 @@ def test_a_reader_gets_the_text_back(payload: str, level: str) -> None:
 def test_the_symbol_is_that_of_an_independent_drawing_with_the_same_mask(payload: str, level: str) -> None:
     matrix = encode_qr(payload, level=level)
     other = qrcode.QRCode(
-        version=matrix.version, error_correction=qr._LEVELS[level], border=0, mask_pattern=matrix.mask
+        version=matrix.version, error_correction=LEVELS[level], border=0, mask_pattern=matrix.mask
     )
     other.add_data(util.QRData(payload.encode(), mode=util.MODE_ALPHA_NUM), optimize=0)
     other.make(fit=False)
