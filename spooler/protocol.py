@@ -145,6 +145,8 @@ class Event(Message):
 
 
 class ReportRequest(Message):
+    """The oldest events that were not acknowledged, without a gap between them."""
+
     protocol: int = PROTOCOL_VERSION
     journal_id: str
     events: tuple[Event, ...] = Field(max_length=1000)

@@ -212,8 +212,10 @@ async def report(
 ) -> tuple[int, list[Told]]:
     """Apply (job_id, happening) pairs of a journal in order, each once; return (acknowledged, what became of each).
 
-    An event that the job's state does not allow is kept in the ledger and changes nothing. A gap in the numbers stops
-    the work there: what comes after it is not acknowledged.
+    An event that the job's state does not allow is kept in the ledger and changes nothing. A gap inside the batch stops
+    the work there: what comes after it is not acknowledged. One before the batch is none: an agent keeps what was not
+    acknowledged and sends the oldest first, so what is missing was acknowledged by this service before it was restored
+    from a backup, or before the agent enrolled anew.
     """
     now = services.clock()
 
@@ -223,7 +225,10 @@ async def report(
         _leave_old_journal(connection, current, journal_id, now)
         told: list[Told] = []
         settled: list[str] = []
-        for job_id, happening in sorted(events, key=lambda pair: pair[1].seq or 0):
+        in_order = sorted(events, key=lambda pair: pair[1].seq or 0)
+        if in_order:
+            last = max(last, (in_order[0][1].seq or 1) - 1)
+        for job_id, happening in in_order:
             seq = happening.seq or 0
             if seq <= last:
                 told.append(Told(seq, "duplicate", ""))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import AccessError, NotFoundError
 from printsvc.store.doses import insert_or_ignore
-from printsvc.store.tables import agents, api_tokens, documents, enrolment_codes, printers, signers, sites
+from printsvc.store.tables import agents, api_tokens, documents, enrolment_codes, job_events, printers, signers, sites
 
 
 def digest(secret: str) -> str:
@@ -112,7 +112,8 @@ def enrol(
     """Use up a one-time code and make its agent. Raises AccessError for an unknown, used or expired code.
 
     The same journal may use its code again, and gets a new token: the line may have been cut before the first answer
-    arrived.
+    arrived. A journal that a living agent of the site has stays that agent's: it gets a new token and the old one ends,
+    so that of two machines with a copied disk one is refused from then on. Another site's journal is refused.
     """
     alive = and_(enrolment_codes.c.code_sha256 == digest(code), enrolment_codes.c.expires_at > now)
     used = connection.execute(
@@ -135,13 +136,30 @@ def enrol(
             "The enrolment code is unknown, used or expired: ask an admin for a new one.",
             vi="Mã đăng ký không tồn tại, đã dùng hoặc hết hạn: hãy xin mã mới.",
         )
+    known = connection.execute(
+        select(agents).where(agents.c.journal_id == journal_id, agents.c.revoked_at.is_(None))
+    ).first()
+    if known is not None:
+        if known.site_id != used.site_id:
+            raise AccessError(
+                403,
+                "This journal belongs to an agent of another site: start with an empty state folder.",
+                vi="Nhật ký này thuộc về điểm tiêm khác: hãy bắt đầu với thư mục trạng thái trống.",
+            )
+        code_used = update(enrolment_codes).where(enrolment_codes.c.code_sha256 == digest(code))
+        connection.execute(code_used.values(used_by=known.agent_id))
+        update_agent(connection, known.agent_id, token_sha256=digest(token))
+        return _agent(known)
+    acknowledged = connection.execute(
+        select(func.max(job_events.c.seq)).where(job_events.c.journal_id == journal_id)
+    ).scalar()
     connection.execute(
         insert(agents).values(
             agent_id=agent_id,
             site_id=used.site_id,
             token_sha256=digest(token),
             journal_id=journal_id,
-            acknowledged=0,
+            acknowledged=acknowledged or 0,
             enrolled_at=now,
             seen_at=None,
             revoked_at=None,
@@ -149,7 +167,7 @@ def enrol(
             clock_skew_ms=None,
         )
     )
-    return Agent(agent_id, used.site_id, journal_id, 0, version=version[:32])
+    return Agent(agent_id, used.site_id, journal_id, acknowledged or 0, version=version[:32])
 
 
 def find_agent(connection: Connection, token: str) -> Agent | None:

@@ -192,15 +192,25 @@ async def test_a_lost_journal_makes_its_open_jobs_uncertain(world: Any, stage: s
 # --- reports
 
 
+async def test_a_service_that_was_restored_from_a_backup_goes_on_where_the_journal_is(world: Any) -> None:
+    agent = world.add_agent()
+    await world.record(world.event("D-1"))
+    [job] = await claim(world, agent)
+    acknowledged, told = await report(world, agent, happening(world, job, JobEvent.PRINT, 57))
+    assert acknowledged == 57
+    assert [(one.seq, one.outcome) for one in told] == [(57, "applied")]
+    assert (await report(world, agent, happening(world, job, JobEvent.PRINT, 57)))[1][0].outcome == "duplicate"
+
+
 async def test_each_event_counts_once_and_in_order(world: Any) -> None:
     agent = world.add_agent()
     await world.record(world.event("D-1"))
     [job] = await claim(world, agent)
     submit = happening(world, job, JobEvent.SUBMIT, 1, queue="HP", attempt_id="ps-1-1-1")
     out = happening(world, job, JobEvent.PRINT, 2, witness="printer", impressions=1)
-    assert (await report(world, agent, out))[0] == 0, "a gap: nothing is taken"
-    acknowledged, told = await report(world, agent, out, submit)
-    assert acknowledged == 2
+    later = happening(world, job, JobEvent.DOUBT, 4)
+    acknowledged, told = await report(world, agent, later, out, submit)
+    assert acknowledged == 2, "a gap in the batch: nothing after it is taken"
     assert [(one.seq, one.outcome, one.state) for one in told] == [(1, "applied", "sent"), (2, "applied", "printed")]
     acknowledged, told = await report(world, agent, submit, out)
     assert acknowledged == 2

@@ -88,6 +88,19 @@ async def test_a_gap_in_the_numbers_stops_the_work_there(api: Api) -> None:
     assert (await api.report(token, told("printed", issued["job_id"], 2)))["acknowledged"] == 2
 
 
+async def test_a_journal_enrols_again_as_the_same_agent(api: Api) -> None:
+    """A lost token, or a copied disk: the newest token counts, and what the journal holds stays its own."""
+    issued = await api.issue()
+    first, token = await api.enrol(journal_id="j-1")
+    await api.lease(token, journal_id="j-1")
+    again, newer = await api.enrol(journal_id="j-1")
+    assert again == first
+    refused = await api.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1}, by=token)
+    assert refused.status == 401
+    held = [{"job_id": issued["job_id"], "fencing_token": 1}]
+    assert (await api.lease(newer, journal_id="j-1", holding=held))["renewed"] == held
+
+
 async def test_an_event_that_the_state_does_not_allow_changes_nothing_and_does_not_stop_the_journal(api: Api) -> None:
     issued = await api.issue()
     _, token = await api.enrol()
