@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from printsvc.domain.form import FormId
 from printsvc.errors import SigningError, StoreError, UnavailableError
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import LocalSigners, open_signers, publish_signers
+from printsvc.render.cluster import cluster_executor
+from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import load_fonts
 from printsvc.render.formfile import read_form
-from printsvc.render.pool import RenderPool, RenderSetup
+from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings
 from printsvc.store import jobs as job_store
@@ -81,6 +84,29 @@ def choose_form(settings: Settings) -> FormChoice:
     return FormChoice(form.form_id, form.media, alphanumeric_capacity(form.qr.level, form.qr.max_version))
 
 
+def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
+    """Return the pool that PRINTSVC_POOL names, unopened: processes here, or the workers of a Dask cluster."""
+    setup = RenderSetup(
+        settings.templates_dir,
+        settings.fonts_dir,
+        settings.data_dir / "cache",
+        forms=(FormId(settings.form),),
+    )
+    make_executor = None
+    if settings.pool != "processes":
+        # A worker elsewhere makes its own cache, and proves that it has our forms.
+        setup = replace(setup, cache_dir=None, sources=sources_digest(setup))
+        make_executor = cluster_executor(settings.pool, settings.pool_tls_dir)
+    return RenderPool(
+        setup,
+        workers=settings.render_workers,
+        max_waiting=settings.render_queue,
+        pages_per_worker=settings.render_recycle,
+        make_executor=make_executor,
+        counts=pages,
+    )
+
+
 def write_development_tokens(store: Store, folder: Path) -> None:
     """Make a token of the Platform and one of an admin, once, as `<folder>/platform.token` and `admin.token`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -102,7 +128,7 @@ def write_development_tokens(store: Store, folder: Path) -> None:
 def assemble(services: Services) -> web.Application:
     """Return the web application over these services; it opens and closes nothing."""
     application = web.Application(middlewares=[ops.metrics_middleware, problems_middleware], client_max_size=MAX_BODY)
-    application[ops.METRICS] = ops.Metrics()
+    application[ops.METRICS] = ops.Metrics(services.pages)
     application[SERVICES] = services
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
@@ -124,10 +150,8 @@ def make_application(settings: Settings) -> web.Application:
     except BaseException:
         store.close()
         raise
-    pool = RenderPool(
-        RenderSetup(settings.templates_dir, settings.fonts_dir, settings.data_dir / "cache"),
-        workers=settings.render_workers,
-    )
+    pages = PageCounts()
+    pool = make_pool(settings, pages)
     services = Services(
         store=store,
         signers=signers,
@@ -138,6 +162,7 @@ def make_application(settings: Settings) -> web.Application:
         issuer=settings.issuer,
         country=settings.country,
         lease_s=settings.lease_s,
+        pages=pages,
     )
     application = assemble(services)
 

@@ -22,6 +22,7 @@
         StoreError              nothing was stored
         SignerError             no signer can sign now
         RenderError             no worker could draw the page
+          RenderBusyError       too many pages wait: the only one that the sender's patience settles (429)
         SiteError
 
 A forged, expired or revoked code is a *verdict* (a value), never an exception.
@@ -170,6 +171,10 @@ class SignerError(UnavailableError):
 
 class RenderError(UnavailableError):
     code = "render_unavailable"
+
+
+class RenderBusyError(RenderError):
+    code = "render_busy"
 
 
 class SiteError(UnavailableError):

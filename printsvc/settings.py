@@ -16,6 +16,8 @@ _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parent
 _DATABASE = re.compile(r"(postgres(ql)?(\+psycopg)?://.+|sqlite:////?[^/].*)")
 
+_CLUSTER = re.compile(r"dask(\+tls)?://[^/@\s]+:[0-9]{1,5}")
+
 
 def _beside_or_inside(name: str) -> Path:
     """Return a folder of the checkout, or its copy inside an installed wheel."""
@@ -42,6 +44,12 @@ class Settings(BaseSettings):
     render_workers: int = Field(
         default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1), ge=1, description="Processes that draw pages."
     )
+    render_queue: int = Field(default=256, ge=0, description="Pages that may wait for a worker.")
+    render_recycle: int = Field(
+        default=20_000, ge=0, description="Pages after which a drawing process is replaced; 0: never."
+    )
+    pool: str = Field(default="processes", description="Who draws pages: processes, or a Dask cluster.")
+    pool_tls_dir: Path | None = Field(default=None, description="Folder with the cluster's TLS certificates.")
     lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
@@ -52,6 +60,13 @@ class Settings(BaseSettings):
         # A value may hold a password: no error repeats it.
         if value and not _DATABASE.fullmatch(value):
             raise ValueError("must be postgresql://… or sqlite:///FILE")
+        return value
+
+    @field_validator("pool")
+    @classmethod
+    def _known_pool(cls, value: str) -> str:
+        if value != "processes" and not _CLUSTER.fullmatch(value):
+            raise ValueError("must be processes, dask://HOST:PORT or dask+tls://HOST:PORT")
         return value
 
     @property

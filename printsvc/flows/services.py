@@ -11,6 +11,7 @@ from typing import Protocol
 
 from printsvc.credential.keys import Signer
 from printsvc.domain.form import FormId, PageData
+from printsvc.render.draw import PageCounts
 from printsvc.store.engine import Store
 
 
@@ -65,7 +66,10 @@ class Wakeups:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes."""
+    """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes.
+
+    `pages` counts what the renderer drew, in this process and since it started.
+    """
 
     store: Store
     signers: SignerBook
@@ -77,3 +81,4 @@ class Services:
     country: str = "VN"
     lease_s: float = 120.0
     wakeups: Wakeups = field(default_factory=Wakeups)
+    pages: PageCounts = field(default_factory=PageCounts)

@@ -1,48 +1,65 @@
 """Pages drawn in other processes, so that the event loop never waits for one.
 
-Any `concurrent.futures.Executor` will do; the default is a process pool. A worker that dies (killed, out of memory, a
-crash in a C library, or a page that hung) takes the whole process pool with it: that is how `concurrent.futures` works.
-So the pool is made anew, and each page that was being drawn is tried once more alone in a process of its own. The one
-that kills that process too is refused; the others come out.
+Any `concurrent.futures.Executor` will do; the default is a process pool, `cluster.py` has that of many machines. A
+worker that dies (killed, out of memory, a crash in a C library, or a page that hung) takes the whole process pool with
+it: that is how `concurrent.futures` works. So the pool is made anew, and each page that was being drawn is tried once
+more, alone, in a process apart. The one that kills that process too goes on a list of poisoned pages and is refused;
+the others come out.
+
+A stamp takes less time than the way to another process and back, and pages are sent there all the same: the loop pays
+some 0.3 ms a page for the way in short steps, while a stamp in a thread of its own holds the interpreter for a
+thread's whole turn (5 ms) and with several of them the loop waits behind each. `script/bench render` measures the lag;
+docs/bench.md has figures of both. Bulk runs send whole blocks of lines instead (`flows/bulk.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import hashlib
+import json
 import math
 import multiprocessing
 import os
 import signal
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import wait
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import structlog
+
 from printsvc.domain.form import FormId, PageData
-from printsvc.errors import InputError, NotFoundError, PrintsvcError, Problem, RenderError
-from printsvc.render.template import FormLibrary, process_cache_dir
+from printsvc.errors import InputError, NotFoundError, PrintsvcError, Problem, RenderBusyError, RenderError
+from printsvc.render.draw import Drawer, Drawn, PageCounts, RenderSetup
+from printsvc.render.template import process_cache_dir
 
-MakeExecutor = Callable[["RenderSetup", int], Executor]
+__all__ = ["MakeExecutor", "PageCounts", "PageCrashedError", "RenderPool", "RenderSetup", "process_executor"]
 
+MakeExecutor = Callable[[RenderSetup, int], Executor]
+"""Make an executor with that many workers; called in a thread, OSError and TimeoutError mean that there is none now."""
+
+_LOG = structlog.get_logger("printsvc.render")
 _MAX_RETRY_AFTER_S: Final = 60
 # How much the newest page weighs in the running mean of the time a page takes.
 _NEWEST_WEIGHT: Final = 0.1
+_MOST_POISONED: Final = 1000
+# A page is not refused for ever: what killed two workers may have been the machine, out of memory for a while.
+_POISONED_S: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class RenderSetup:
-    """What a worker needs to draw; `timeout_s` ends a page that hangs, with its worker."""
+class _NotTakenError(Exception):
+    """The executor was shut down or broken before it took the page."""
 
-    templates_dir: Path
-    fonts_dir: Path
-    cache_dir: Path | None = None
-    timeout_s: float = 60.0
+
+class PageCrashedError(Exception):
+    """An executor whose workers die singly says so by this of a page whose worker died; the executor lives on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +84,8 @@ class RenderPool:
     """Draws pages in `workers` processes; at most `max_waiting` pages wait for one.
 
     Use it in one event loop, and `close()` it (or `async with`). Processes start with the first page or `warm_up()`,
-    and end by themselves when their parent is killed.
+    and end by themselves when their parent is killed. After `pages_per_worker` pages the processes are replaced by
+    warm ones, 0 for never: no page waits for that. `counts` is told how each page was drawn.
     """
 
     def __init__(
@@ -76,7 +94,9 @@ class RenderPool:
         *,
         workers: int | None = None,
         max_waiting: int = 256,
+        pages_per_worker: int = 0,
         make_executor: MakeExecutor | None = None,
+        counts: PageCounts | None = None,
     ) -> None:
         if make_executor is None and setup.cache_dir is None:
             # Shared by all workers, and cleared by this process: a worker that is killed clears nothing.
@@ -84,14 +104,23 @@ class RenderPool:
         self._setup = setup
         self._workers = workers or os.cpu_count() or 1
         self._max_waiting = max_waiting
+        self._pages_per_worker = pages_per_worker
         self._make_executor = make_executor or process_executor
         self._executor: Executor | None = None
+        self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(self._workers)
-        self._alone = asyncio.Lock()
+        self._apart: Executor | None = None
+        self._one_apart = asyncio.Lock()
+        self._wait_apart = 0
         self._waiting = 0
         self._page_s = 0.2
+        self._since_renewal = 0
+        self._renewal: asyncio.Task[None] | None = None
+        self._poisoned: OrderedDict[str, float] = OrderedDict()
         self._closed = False
+        self.counts = counts if counts is not None else PageCounts()
         self.rebuilt = 0
+        self.renewed = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,28 +135,31 @@ class RenderPool:
         """Pages that wait for a worker."""
         return self._waiting
 
+    @property
+    def poisoned(self) -> list[str]:
+        """Digests of the pages that killed two workers within the last hour, the oldest first; they are refused."""
+        return list(self._poisoned)
+
     async def warm_up(self) -> None:
         """Start the processes and load fonts and forms, so that the first page is as quick as the rest."""
-        executor = self._current()
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._submit(executor, loop, None, None))
+        await self._warm(await self._current())
 
     async def render(self, form_id: FormId, page: PageData) -> bytes:
         """Return the page as PDF, as `FormLibrary.render_pdf` does and with its errors.
 
-        RenderError, also: when too many pages wait (`render_busy`, with `retry_after_s`), when the page killed two
-        workers (`render_crashed`: do not send it again), or after `close()`.
+        RenderBusyError when too many pages wait. RenderError, also: when the page killed two workers
+        (`render_crashed`: do not send it again), or after `close()`.
         """
         if self._closed:
-            raise RenderError("The renderer is closed.", vi="Bộ phận tạo trang in đã đóng.")
+            raise _closed()
+        page_key = self._key_if_poisoned(form_id, page)
+        if page_key is not None:
+            raise _crashed()
         if self._places.locked() and self._waiting >= self._max_waiting:
-            raise _unavailable(
-                "render_busy",
+            raise RenderBusyError(
                 "Too many pages wait to be drawn.",
-                "Quá nhiều trang đang chờ tạo.",
-                self._retry_after_s(),
+                vi="Quá nhiều trang đang chờ tạo.",
+                retry_after_s=self._retry_after_s(),
             )
         self._waiting += 1
         try:
@@ -135,93 +167,188 @@ class RenderPool:
         finally:
             self._waiting -= 1
         try:
-            return await self._draw(form_id, page)
+            drawn = await self._draw(form_id, page)
         finally:
             self._places.release()
+        self.counts.add(drawn)
+        self._count_towards_renewal()
+        return drawn.pdf
 
     async def close(self) -> None:
         """End the processes; pages being drawn come out first, waiting ones are refused."""
         self._closed = True
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._renewal
         executor, self._executor = self._executor, None
         if executor is not None:
-            await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+            await _shut_down(executor)
 
-    async def _draw(self, form_id: FormId, page: PageData) -> bytes:
+    async def _draw(self, form_id: FormId, page: PageData) -> Drawn:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        executor = self._current()
-        try:
-            outcome = await self._submit(executor, loop, form_id, page)
-        except BrokenExecutor:
-            self._discard(executor)
-            outcome = await self._draw_alone(loop, form_id, page)
+        outcome: Drawn | _Refusal | None
+        while True:
+            executor = await self._current()
+            try:
+                outcome = await self._submit(executor, form_id, page)
+            except _NotTakenError:
+                self._discard(executor)  # replaced, or broken by another page: this one was not begun
+                continue
+            except PageCrashedError:
+                outcome = await self._draw_apart(form_id, page)
+            except BrokenExecutor:
+                self._discard(executor)
+                outcome = await self._draw_apart(form_id, page)
+            break
         self._page_s += _NEWEST_WEIGHT * (loop.time() - started - self._page_s)
         if isinstance(outcome, _Refusal):
             raise outcome.error()
+        assert outcome is not None, "a page was sent"
         return outcome
 
-    async def _draw_alone(self, loop: asyncio.AbstractEventLoop, form_id: FormId, page: PageData) -> bytes | _Refusal:
-        async with self._alone:
-            executor = self._make_executor(self._setup, 1)
-            try:
-                return await self._submit(executor, loop, form_id, page)
-            except BrokenExecutor as error:
-                raise _unavailable(
-                    "render_crashed",
-                    "This page ended two drawing processes and is not tried again.",
-                    "Trang này đã làm hỏng hai tiến trình tạo trang nên không thử lại nữa.",
-                    _MAX_RETRY_AFTER_S,
-                ) from error
-            finally:
-                await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+    async def _draw_apart(self, form_id: FormId, page: PageData) -> Drawn | _Refusal | None:
+        """Draw a page whose worker died, alone in a process; that stays for the others that the crash hit."""
+        self._wait_apart += 1
+        try:
+            async with self._one_apart:
+                if self._apart is None:
+                    self._apart = await asyncio.to_thread(self._make_executor, self._setup, 1)
+                try:
+                    return await self._submit(self._apart, form_id, page)
+                except (BrokenExecutor, PageCrashedError, _NotTakenError) as error:
+                    broken, self._apart = self._apart, None
+                    await _shut_down(broken)
+                    self._poison(form_id, page)
+                    raise _crashed() from error
+        finally:
+            self._wait_apart -= 1
+            if not self._wait_apart and self._apart is not None:
+                unused, self._apart = self._apart, None
+                await _shut_down(unused)
+
+    async def _warm(self, executor: Executor) -> None:
+        first = await self._submit(executor, None, None)  # it compiles what the others then only load
+        others = await asyncio.gather(*(self._submit(executor, None, None) for _ in range(self._workers)))
+        for outcome in (first, *others):
+            if isinstance(outcome, _Refusal):
+                raise outcome.error()
 
     async def _submit(
-        self, executor: Executor, loop: asyncio.AbstractEventLoop, form_id: FormId | None, page: PageData | None
-    ) -> bytes | _Refusal:
+        self, executor: Executor, form_id: FormId | None, page: PageData | None
+    ) -> Drawn | _Refusal | None:
         try:
             # In a thread: submitting may start a process, which takes some 20 ms.
-            future = await asyncio.to_thread(executor.submit, _draw, self._setup, form_id, page)
-        except BrokenExecutor:
-            raise
-        except RuntimeError as error:  # shut down in the meantime: by close(), or by another page's crash
+            future = await asyncio.to_thread(executor.submit, draw_page, self._setup, form_id, page)
+        except (BrokenExecutor, RuntimeError) as error:
             if self._closed:
-                raise RenderError("The renderer is closed.", vi="Bộ phận tạo trang in đã đóng.") from error
-            raise BrokenExecutor("shut down") from error
-        return await asyncio.wrap_future(future, loop=loop)
+                raise _closed() from error
+            raise _NotTakenError from error
+        return await asyncio.wrap_future(future)
 
-    def _current(self) -> Executor:
-        if self._executor is None:
-            self._executor = self._make_executor(self._setup, self._workers)
-        return self._executor
+    async def _current(self) -> Executor:
+        async with self._opening:
+            if self._executor is None:
+                if self._closed:
+                    raise _closed()
+                try:
+                    self._executor = await asyncio.to_thread(self._make_executor, self._setup, self._workers)
+                except (OSError, TimeoutError) as error:
+                    raise RenderError(
+                        f"There is nobody to draw pages: {type(error).__name__}.",
+                        vi=f"Không có tiến trình tạo trang nào: {type(error).__name__}.",
+                    ) from error
+            return self._executor
 
     def _discard(self, executor: Executor) -> None:
         """Let the next page make a new executor; only the first page of those that a crash hit does so."""
         if self._executor is executor:
             self._executor = None
             self.rebuilt += 1
+            _LOG.warning("a drawing process died", rebuilt=self.rebuilt)
             executor.shutdown(wait=False, cancel_futures=True)
+
+    def _count_towards_renewal(self) -> None:
+        self._since_renewal += 1
+        due = self._pages_per_worker and self._since_renewal >= self._pages_per_worker * self._workers
+        if due and not self._closed and (self._renewal is None or self._renewal.done()):
+            self._since_renewal = 0
+            self._renewal = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        """Put warm processes in the place of the old ones, which finish what they have."""
+        fresh = await asyncio.to_thread(self._make_executor, self._setup, self._workers)
+        try:
+            await self._warm(fresh)
+        except (BrokenExecutor, PageCrashedError, _NotTakenError, PrintsvcError) as error:
+            _LOG.warning("the drawing processes were not replaced", error=type(error).__name__)
+            await _shut_down(fresh)
+            return
+        except asyncio.CancelledError:
+            await asyncio.shield(_shut_down(fresh))
+            raise
+        old, self._executor = self._executor, fresh
+        self.renewed += 1
+        if old is not None:
+            await asyncio.to_thread(old.shutdown, wait=True)
+
+    def _poison(self, form_id: FormId, page: PageData) -> None:
+        key = _key(form_id, page)
+        self._poisoned[key] = asyncio.get_running_loop().time()
+        if len(self._poisoned) > _MOST_POISONED:
+            self._poisoned.popitem(last=False)
+        _LOG.error("a page ended two drawing processes", form=form_id, page=key)
+
+    def _key_if_poisoned(self, form_id: FormId, page: PageData) -> str | None:
+        while self._poisoned:
+            oldest = next(iter(self._poisoned))
+            if asyncio.get_running_loop().time() - self._poisoned[oldest] < _POISONED_S:
+                key = _key(form_id, page)
+                return key if key in self._poisoned else None
+            del self._poisoned[oldest]
+        return None
 
     def _retry_after_s(self) -> int:
         return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(self._waiting * self._page_s / self._workers)))
 
 
-def _unavailable(code: str, en: str, vi: str, retry_after_s: int) -> RenderError:
-    error = RenderError(en, vi=vi, retry_after_s=retry_after_s)
-    error.code = code
+def _key(form_id: FormId, page: PageData) -> str:
+    """A page's digest: it names a page in a log and on the list without telling whose it is (it holds a signature)."""
+    text = json.dumps([form_id, page], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+async def _shut_down(executor: Executor) -> None:
+    await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _closed() -> RenderError:
+    return RenderError("The renderer is closed.", vi="Bộ phận tạo trang in đã đóng.")
+
+
+def _crashed() -> RenderError:
+    error = RenderError(
+        "This page ended two drawing processes and is not tried again.",
+        vi="Trang này đã làm hỏng hai tiến trình tạo trang nên không thử lại nữa.",
+        retry_after_s=_MAX_RETRY_AFTER_S,
+    )
+    error.code = "render_crashed"
     return error
 
 
 def process_executor(setup: RenderSetup, workers: int) -> Executor:
     """Return a pool of fresh processes (spawn): WeasyPrint must meet our fonts first, and no lock comes forked."""
     return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(setup,)
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(setup,)
     )
 
 
-def _start_worker(setup: RenderSetup) -> None:
+def start_worker(setup: RenderSetup) -> None:
+    """Make this process a worker of its parent: deaf to Ctrl-C, gone when the parent is, fonts and forms loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _draw(setup, None, None)
+    draw_page(setup, None, None)
     # What is loaded stays: the collector need not walk it for every page (a tenth of a page's time).
     gc.collect()
     gc.freeze()
@@ -236,34 +363,40 @@ def _end_with_parent() -> None:
 
 
 @cache
-def _library(setup: RenderSetup) -> FormLibrary:
-    library = FormLibrary(setup.templates_dir, setup.fonts_dir, cache_dir=setup.cache_dir)
-    for form_id in library.form_ids():
-        library.render_pdf(form_id, library.sample(form_id))
-    return library
+def _drawer(setup: RenderSetup) -> Drawer:
+    drawer = Drawer(setup)
+    drawer.warm_up()
+    return drawer
 
 
-def _draw(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> bytes | _Refusal:
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> Drawn | _Refusal | None:
     """In the worker: draw the page, or only get ready where there is none.
 
-    A page that takes longer than the setup allows kills the worker: SIGALRM, unhandled, also ends a loop in C.
+    A page that takes longer than the setup allows kills the worker: SIGALRM, unhandled, also ends a loop in C. (Not
+    where this runs in a thread, which sets no alarm: see `cluster.py`.) One page at a time, whatever threads come.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    try:
-        library = _library(setup)
-        if form_id is None or page is None:
-            return b""
-        if in_main_thread:
-            signal.setitimer(signal.ITIMER_REAL, setup.timeout_s)
+    with _ONE_AT_A_TIME:
         try:
-            return library.render_pdf(form_id, page)
-        finally:
+            drawer = _drawer(setup)
+            if form_id is None or page is None:
+                return None
             if in_main_thread:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    except (InputError, NotFoundError, RenderError) as error:
-        problems = tuple(error.problems) if isinstance(error, InputError) else ()
-        return _Refusal(type(error), error.code, error.en, error.vi, problems)
-    except Exception as error:
-        # Only its class: the text may hold a person's data, and the exception itself may not pickle.
-        name = type(error).__name__
-        return _Refusal(RenderError, RenderError.code, f"Drawing failed: {name}.", f"Tạo trang in bị lỗi: {name}.", ())
+                signal.setitimer(signal.ITIMER_REAL, setup.timeout_s)
+            try:
+                return drawer.draw(form_id, page)
+            finally:
+                if in_main_thread:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+        except (InputError, NotFoundError, RenderError) as error:
+            problems = tuple(error.problems) if isinstance(error, InputError) else ()
+            return _Refusal(type(error), error.code, error.en, error.vi, problems)
+        except Exception as error:
+            # Only its class: the text may hold a person's data, and the exception itself may not pickle.
+            name = type(error).__name__
+            return _Refusal(
+                RenderError, RenderError.code, f"Drawing failed: {name}.", f"Tạo trang in bị lỗi: {name}.", ()
+            )

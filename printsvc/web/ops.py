@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from printsvc.errors import PrintsvcError
+from printsvc.render.draw import PageCounts
 from printsvc.store import counts
 from printsvc.web.keys import READY_CHECKS, SERVICES
 
@@ -14,7 +19,7 @@ from printsvc.web.keys import READY_CHECKS, SERVICES
 class Metrics:
     """One registry an application: two in one process must not share counters."""
 
-    def __init__(self) -> None:
+    def __init__(self, pages: PageCounts) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "printsvc_http_requests", "Requests by route and status.", ["route", "status"], registry=self.registry
@@ -27,6 +32,22 @@ class Metrics:
         self.unaccounted = Gauge(
             "printsvc_doses_unaccounted", "Doses with neither certificate nor hold: must be 0.", registry=self.registry
         )
+        self.registry.register(_PagesDrawn(pages))
+
+
+class _PagesDrawn(Collector):
+    """What the renderer of this process drew since it started, read when somebody asks."""
+
+    def __init__(self, pages: PageCounts) -> None:
+        self._pages = pages
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "printsvc_pages_drawn", "Pages by how they were drawn, and why not by the stamp.", labels=["way", "reason"]
+        )
+        for (way, reason), number in self._pages.drawn.items():
+            family.add_metric([way, reason], number)
+        yield family
 
 
 METRICS = web.AppKey("metrics", Metrics)

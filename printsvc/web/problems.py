@@ -17,6 +17,7 @@ from printsvc.errors import (
     NotFoundError,
     PrintsvcError,
     Problem,
+    RenderBusyError,
     SigningError,
     StateError,
     UnavailableError,
@@ -33,6 +34,7 @@ STATUS: tuple[tuple[type[PrintsvcError], int], ...] = (
     (NotFoundError, 404),
     (DuplicateError, 409),
     (StateError, 409),
+    (RenderBusyError, 429),
     (UnavailableError, 503),
     (SigningError, 503),  # nothing was stored, and what was sent is not wrong: it may be sent again
     (CredentialError, 500),
@@ -48,6 +50,7 @@ _TITLES = {
     413: ("Too large", "Yêu cầu quá lớn."),
     415: ("Unsupported media type", "Kiểu nội dung không được hỗ trợ."),
     422: ("Invalid", "Dữ liệu không hợp lệ."),
+    429: ("Too many requests", "Quá nhiều yêu cầu, hãy thử lại sau ít giây."),
     500: ("Internal error", "Hệ thống gặp lỗi, hãy thử lại."),
     503: ("Unavailable", "Hệ thống tạm thời không phục vụ được."),
 }

@@ -204,8 +204,10 @@ async def get_stats(request: web.Request) -> web.Response:
     """Count doses, certificates and papers, of all sites or of one: ?site_id=…"""
     caller = await require(request, ADMIN, PLATFORM, SITE)
     site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
-    numbers = await request.app[SERVICES].store.read(lambda c: counts.count(c, site_id))
-    return web.json_response(coverage_document(Coverage(**numbers)))
+    services = request.app[SERVICES]
+    numbers = await services.store.read(lambda c: counts.count(c, site_id))
+    # How pages were drawn is the process's, not a site's, and is counted from its start.
+    return web.json_response(coverage_document(Coverage(**numbers)) | {"pages": services.pages.document()})
 
 
 def coverage_document(coverage: Coverage) -> dict[str, Any]:

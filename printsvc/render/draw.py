@@ -1,0 +1,139 @@
+"""What a worker does with a page: the stamp draws it, or WeasyPrint does where the stamp cannot, and says why.
+
+The same whatever runs it: a process of the pool, one of a bulk run, a machine of a cluster, a benchmark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from printsvc.domain.form import FormId, PageData
+from printsvc.errors import InputError, NotFoundError, RenderError
+from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper
+from printsvc.render.template import FormLibrary
+
+NOT_COMPILED = "not_compiled"
+"""Reason of a page whose whole form cannot be compiled: it is drawn all the same, slowly."""
+
+
+class Way(StrEnum):
+    STAMP = "stamp"
+    WEASYPRINT = "weasyprint"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSetup:
+    """What a worker needs to draw; `timeout_s` ends a page that hangs, with its worker.
+
+    `forms` are made ready before the first page; empty means all. `sources`, where not empty, is what `sources_digest`
+    must give in the worker: one on another machine, with other templates, would draw another paper.
+    """
+
+    templates_dir: Path
+    fonts_dir: Path
+    cache_dir: Path | None = None
+    timeout_s: float = 60.0
+    forms: tuple[FormId, ...] = ()
+    sources: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A PDF and how it was drawn; `reason` is why not by the stamp, a word without personal data, "" for the stamp."""
+
+    pdf: bytes
+    way: Way
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class PageCounts:
+    """How pages were drawn since this process started: (way, reason) to number. Nothing of it is stored."""
+
+    drawn: Counter[tuple[Way, str]] = field(default_factory=Counter)
+
+    def add(self, drawn: Drawn) -> None:
+        self.drawn[drawn.way, drawn.reason] += 1
+
+    def document(self) -> dict[str, Any]:
+        """Return {"stamped": number, "way_out": {reason: number}}."""
+        way_out = {reason: number for (way, reason), number in self.drawn.items() if way is Way.WEASYPRINT}
+        return {"stamped": self.drawn[Way.STAMP, ""], "way_out": way_out}
+
+
+class Drawer:
+    """Draws pages of every form. For one thread at a time; must be made before anything imports WeasyPrint."""
+
+    def __init__(self, setup: RenderSetup) -> None:
+        if setup.sources and setup.sources != sources_digest(setup):
+            raise RenderError(
+                "This worker has other forms or fonts than the service.",
+                vi="Tiến trình tạo trang dùng biểu mẫu hoặc phông chữ khác với dịch vụ.",
+            )
+        self.library = FormLibrary(setup.templates_dir, setup.fonts_dir, cache_dir=setup.cache_dir)
+        self._setup = setup
+        self._stampers: dict[FormId, Stamper | None] = {}
+
+    def warm_up(self) -> None:
+        """Compile the forms or load them compiled, and draw each sample both ways: then a page takes its usual time.
+
+        A form that cannot be drawn stops no other; its own pages will say what is wrong.
+        """
+        for form_id in self._setup.forms or self.library.form_ids():
+            with suppress(RenderError, InputError, NotFoundError):
+                sample = self.library.sample(form_id)
+                self.draw(form_id, sample)
+                self.library.render_pdf(form_id, sample)
+
+    def draw(self, form_id: FormId, page: PageData) -> Drawn:
+        """Return the page as PDF; equal data give equal bytes. Errors are those of `FormLibrary.render_pdf`."""
+        stamper = self.stamper(form_id)
+        if stamper is None:
+            reason = NOT_COMPILED
+        else:
+            try:
+                return Drawn(stamper.stamp(page), Way.STAMP)
+            except NeedsWeasyPrint as why:
+                reason = why.reason
+        return Drawn(self.library.render_pdf(form_id, page), Way.WEASYPRINT, reason)
+
+    def stamper(self, form_id: FormId) -> Stamper | None:
+        """Return the form's stamp, None where the form cannot be compiled. NotFoundError if there is no such form."""
+        if form_id not in self._stampers:
+            self.library.form(form_id)  # a form that is not there, or broken, is an error and no way out
+            try:
+                self._stampers[form_id] = Stamper(_compile(self.library, form_id))
+            except RenderError:
+                self._stampers[form_id] = None
+        return self._stampers[form_id]
+
+
+def _compile(library: FormLibrary, form_id: FormId) -> CompiledForm:
+    from printsvc.render import compiler
+
+    try:
+        compiled: CompiledForm = getattr(compiler, "compile_form")(library, form_id)  # noqa: B009
+    except AttributeError as error:
+        raise RenderError("Forms cannot be compiled.", vi="Không biên dịch được biểu mẫu.") from error
+    return compiled
+
+
+def sources_digest(setup: RenderSetup) -> str:
+    """Return the SHA-256 over the templates and the fonts' manifest, names and contents: equal where papers are equal.
+
+    The manifest has each font's own digest, which is checked when fonts are loaded.
+    """
+    digest = hashlib.sha256()
+    files = sorted(path for path in setup.templates_dir.rglob("*") if path.is_file())
+    for path in [*files, setup.fonts_dir / "manifest.toml"]:
+        name = path.name if path.parent == setup.fonts_dir else path.relative_to(setup.templates_dir).as_posix()
+        body = path.read_bytes()
+        digest.update(f"{name}\0{len(body)}\0".encode())
+        digest.update(body)
+    return digest.hexdigest()
