@@ -1,0 +1,227 @@
+"""What the compiler hands to the stamp: a form with everything that does not depend on the person already done.
+
+All that is compressed was compressed by the compiler: the stamp joins bytes, so that equal data give equal bytes with
+whatever zlib a machine has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import cbor2
+
+from printsvc.errors import RenderError
+
+FORMAT: Final = 1
+
+Condition = tuple[tuple[int, tuple[int, ...]], ...]
+"""For each axis that matters, its index and the values (indices) with which the thing is there; () is always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Something that a form shows in one of several ways; `values[0]` is how it was compiled first.
+
+    `kind` and `subject` say how the value follows from the page: see `axes.read_axes`.
+    """
+
+    kind: str
+    subject: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A font file that slots are set in.
+
+    `name` is that of the PDF resource; `shaping` is the font that HarfBuzz reads, glyph ids as in the original;
+    `widths` are the PDF's, in thousandths of the em. `tiers` are the characters of the embedded variants, smallest
+    first: the file has the first one that holds all its texts.
+    """
+
+    name: str
+    shaping: bytes
+    widths: tuple[tuple[int, int], ...]
+    tiers: tuple[str, ...]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A slot at one of its sizes; lengths are CSS pixels on the page.
+
+    `units` is the size in 1/1024 px, `size` as the PDF has it. `lines` is how many lines fit; they are `line_height`
+    apart, the first one's baseline at `baseline`. A line has `width` from `left` on.
+    """
+
+    face: int
+    units: int
+    size: str
+    left: float
+    width: float
+    baseline: float
+    line_height: float
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A variable text. `align` is 0, 0.5 or 1; `path` leads to the text in PageData; `blank` is drawn for ""."""
+
+    name: str
+    path: tuple[str | int, ...]
+    page: int
+    required: bool
+    blank: str
+    align: float
+    alphabet: str
+    language: str
+    features: tuple[tuple[str, int], ...]
+    condition: Condition
+    mcid: int
+    sizes: tuple[Size, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a page's content in the order in which WeasyPrint paints it: static, or (`slot` >= 0) a slot's."""
+
+    condition: Condition
+    static: bytes
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Static:
+    """A stretch of the static content stream: what it says, and the same as raw deflate, ending on a byte."""
+
+    condition: Condition
+    plain: bytes
+    deflated: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`static_number` and `text_number` are its two content streams; the texts are drawn between `before` and `after`."""
+
+    pieces: tuple[Piece, ...]
+    statics: tuple[Static, ...]
+    static_number: int
+    text_number: int
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A PDF object as it stands in the file, `data` from "n 0 obj" to "endobj"; `members` are in it, if it is an ObjStm."""
+
+    condition: Condition
+    number: int
+    data: bytes
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """An object whose array has one entry or another: `head`, the entries that hold, `tail`."""
+
+    condition: Condition
+    number: int
+    head: bytes
+    entries: tuple[tuple[Condition, bytes], ...]
+    tail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class QrRules:
+    level: str
+    min_version: int
+    max_version: int
+    image_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledForm:
+    """A form as the stamp wants it. `sources` is the digest of what it was made from, `digest` that of all of it."""
+
+    form_id: str
+    sources: str
+    digest: str
+    doses: int
+    axes: tuple[Axis, ...]
+    faces: tuple[Face, ...]
+    slots: tuple[Slot, ...]
+    pages: tuple[Page, ...]
+    parts: tuple[Part, ...]
+    branches: tuple[Branch, ...]
+    qr: QrRules
+    size: int
+    root: int
+    info: int
+
+    def encode(self) -> bytes:
+        """Return the form as CBOR, to be kept in a file or sent to a site."""
+        return cbor2.dumps({"format": FORMAT, **asdict(self)}, canonical=True)
+
+
+def digest_of(form: CompiledForm) -> str:
+    """Return the SHA-256, in hex, over everything but the digest itself."""
+    table = asdict(form)
+    del table["digest"]
+    return hashlib.sha256(cbor2.dumps(table, canonical=True)).hexdigest()
+
+
+def parse_compiled(data: bytes) -> CompiledForm:
+    """Return the form; RenderError if it is damaged or of another format."""
+    try:
+        table = cbor2.loads(data)
+        if table.pop("format") != FORMAT:
+            raise ValueError("another format")
+        form = _form_of(table)
+        if digest_of(form) != form.digest:
+            raise ValueError("another digest")
+    except (ValueError, KeyError, TypeError, cbor2.CBORDecodeError) as error:
+        raise RenderError(
+            f"The compiled form cannot be read: {type(error).__name__}.",
+            vi=f"Không đọc được biểu mẫu đã biên dịch: {type(error).__name__}.",
+        ) from error
+    return form
+
+
+def _form_of(table: Mapping[str, Any]) -> CompiledForm:
+    return CompiledForm(
+        **{
+            **table,
+            "axes": tuple(Axis(**_frozen(axis)) for axis in table["axes"]),
+            "faces": tuple(Face(**_frozen(face)) for face in table["faces"]),
+            "slots": tuple(
+                Slot(**{**_frozen(slot), "sizes": tuple(Size(**size) for size in slot["sizes"])})
+                for slot in table["slots"]
+            ),
+            "pages": tuple(
+                Page(
+                    **{
+                        **page,
+                        "pieces": tuple(Piece(**_frozen(piece)) for piece in page["pieces"]),
+                        "statics": tuple(Static(**_frozen(static)) for static in page["statics"]),
+                    }
+                )
+                for page in table["pages"]
+            ),
+            "parts": tuple(Part(**_frozen(part)) for part in table["parts"]),
+            "branches": tuple(Branch(**_frozen(branch)) for branch in table["branches"]),
+            "qr": QrRules(**table["qr"]),
+        }
+    )
+
+
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _tuple(value) for key, value in table.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else value

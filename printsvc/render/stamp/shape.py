@@ -1,0 +1,134 @@
+"""Text to glyphs, with HarfBuzz and the form's own fonts, as Pango has it done for WeasyPrint.
+
+Arithmetic (WeasyPrint 70, draw/text.py; Pango 1.50): lengths are in 1/1024 px; a glyph's width in the PDF is in whole
+thousandths of the em, and what its advance falls short of that is written after it, cut to a whole number. With
+ligatures off, an advance depends on the glyph and the next one alone: results are kept per pair of characters, and each
+pair is checked for that before it is kept.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+import uharfbuzz as hb
+
+from printsvc.render.stamp.compiled import Face, Slot
+from printsvc.render.stamp.wayout import NeedsWeasyPrint
+
+PER_PX: Final = 1024
+_END: Final = "\0"
+# Of these the first that the face has stands before and after a pair that is tried.
+_PROBES: Final = "nN0"
+
+_Glyph = tuple[int, int]  # glyph id, advance in 1/1024 px
+
+
+class Typesetter:
+    """One face at one size in one language. `features` are OpenType's, as CSS turns them on and off."""
+
+    def __init__(
+        self,
+        font: hb.Face,
+        widths: dict[int, int],
+        units: int,
+        language: str,
+        features: dict[str, int],
+    ) -> None:
+        self._font = hb.Font(font)
+        self._font.scale = (units, units)
+        self._units = units
+        self._widths = widths
+        self._language = language
+        self._features: dict[str, int | bool] = dict(features)
+        self.probe = next((c for c in _PROBES if self._font.get_nominal_glyph(ord(c)) in widths), "")
+        self._pairs: dict[bool, _Pairs] = {True: _Pairs(self, "Latn"), False: _Pairs(self, "Zyyy")}
+
+    def set_line(self, text: str) -> tuple[str, int]:
+        """Return the operand of a TJ, without its brackets, and the line's width in 1/1024 px."""
+        pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
+        pieces, advances = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
+        body = "<" + "".join(pieces) + ">"
+        return (body[:-2] if body.endswith("<>") else body), sum(advances)
+
+    def advances(self, text: str) -> list[int]:
+        """Return each character's advance, the last one's as at a line's end."""
+        pairs = self._pairs[any(map(str.isalpha, text))]
+        return [pairs[pair][1] for pair in zip(text, text[1:] + _END, strict=True)]
+
+    def set_exactly(self, text: str) -> tuple[str, int]:
+        """Return what WeasyPrint itself writes: the same places, with every zero, and shaped as a whole."""
+        script = "Latn" if any(map(str.isalpha, text)) else "Zyyy"
+        glyphs = self.shape(text, script)
+        body = "<"
+        for glyph, advance in glyphs:
+            missing = self._shortfall(glyph, advance)
+            body += f"{glyph:04x}" + (f">{int(missing)}<" if missing else "")
+        return (body[:-1] if body.endswith("<") else body + ">"), sum(advance for _, advance in glyphs)
+
+    def shape(self, text: str, script: str) -> list[_Glyph]:
+        """Return the glyphs of the whole text; NeedsWeasyPrint where one is lacking or stands off the line."""
+        buffer = hb.Buffer()
+        buffer.add_str(text)
+        buffer.direction = "ltr"
+        buffer.script = script
+        buffer.language = self._language
+        hb.shape(self._font, buffer, self._features)
+        for position in buffer.glyph_positions:
+            if position.x_offset or position.y_offset:
+                raise NeedsWeasyPrint("offset")
+        glyphs = [(info.codepoint, p.x_advance) for info, p in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True)]
+        if any(glyph not in self._widths for glyph, _ in glyphs):
+            raise NeedsWeasyPrint("glyph")
+        return glyphs
+
+    def piece(self, glyph: int, advance: int) -> str:
+        missing = int(self._shortfall(glyph, advance))
+        return f"{glyph:04x}>{missing}<" if missing else f"{glyph:04x}"
+
+    def _shortfall(self, glyph: int, advance: int) -> float:
+        # In WeasyPrint's own order of operations: the last bit counts where the result is cut.
+        return self._widths[glyph] - advance * 1000 * (1 / PER_PX) / (self._units / PER_PX)
+
+
+class _Pairs(dict[tuple[str, str], tuple[str, int]]):
+    """(character, the next one) to what the first one adds to the TJ, and its advance."""
+
+    def __init__(self, setter: Typesetter, script: str) -> None:
+        super().__init__()
+        self._setter = setter
+        self._script = script
+
+    def __missing__(self, pair: tuple[str, str]) -> tuple[str, int]:
+        text = pair[0] + (pair[1] if pair[1] != _END else "")
+        if any(unicodedata.category(character)[0] == "M" for character in text):
+            raise NeedsWeasyPrint("mark")
+        alone = self._setter.shape(text, self._script)
+        probe = self._setter.probe
+        # In between others it must be the same, or it takes more than two to know.
+        between = self._setter.shape(f"{probe}{text}{probe}", self._script)
+        if not probe or len(alone) != len(text) or len(between) != len(text) + 2:
+            raise NeedsWeasyPrint("ligature")
+        if [glyph for glyph, _ in between[1:-1]] != [glyph for glyph, _ in alone]:
+            raise NeedsWeasyPrint("context")
+        if len(text) == 2 and between[1] != alone[0]:
+            raise NeedsWeasyPrint("context")
+        glyph, advance = alone[0]
+        found = self[pair] = (self._setter.piece(glyph, advance), advance)
+        return found
+
+
+def open_face(face: Face) -> hb.Face:
+    return hb.Face(hb.Blob(face.shaping))
+
+
+def typesetters(faces: tuple[Face, ...], slots: tuple[Slot, ...]) -> dict[tuple[int, int, str, object], Typesetter]:
+    """Return one for each face, size, language and features that slots are set in."""
+    opened = [open_face(face) for face in faces]
+    widths = [dict(face.widths) for face in faces]
+    return {
+        key: Typesetter(opened[key[0]], widths[key[0]], key[1], slot.language, dict(slot.features))
+        for slot in slots
+        for size in slot.sizes
+        for key in [(size.face, size.units, slot.language, slot.features)]
+    }
