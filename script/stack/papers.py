@@ -41,7 +41,7 @@ def read_paper(printer: str, page: Page, *, trust: TrustList, now: datetime, sav
         # Named by the attempt: nothing personal stands in a file name.
         path = _free_name(save_in, f"{printer}-{page.job_name}")
         picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX).save(path)
-    codes = zxingcpp.read_barcodes(picture, formats=zxingcpp.BarcodeFormat.QRCode)
+    codes = zxingcpp.read_barcodes(picture, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode))
     if not codes:
         return Paper(printer, page.job_name, "no_code", "", None, path)
     # Every code on the sheet says the same (the page and its cut-out card), or the paper is wrong.

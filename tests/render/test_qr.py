@@ -47,9 +47,7 @@ def test_a_reader_gets_the_text_back(payload: str, level: str) -> None:
 @settings(max_examples=25, deadline=None)
 def test_the_symbol_is_that_of_an_independent_drawing_with_the_same_mask(payload: str, level: str) -> None:
     matrix = encode_qr(payload, level=level)
-    other = qrcode.QRCode(
-        version=matrix.version, error_correction=LEVELS[level], border=0, mask_pattern=matrix.mask
-    )
+    other = qrcode.QRCode(version=matrix.version, error_correction=LEVELS[level], border=0, mask_pattern=matrix.mask)
     other.add_data(util.QRData(payload.encode(), mode=util.MODE_ALPHA_NUM), optimize=0)
     other.make(fit=False)
     assert matrix.rows == tuple(bytes(map(int, row)) for row in other.modules)
