@@ -117,6 +117,13 @@ class Form:
         return self.slots[".".join("*" if part.isdigit() else part for part in name.split("."))]
 
 
+def find_forms(templates_dir: Path) -> list[FormId]:
+    """Return the ids of all forms, sorted."""
+    return sorted(
+        FormId(file.parent.relative_to(templates_dir).as_posix()) for file in templates_dir.glob("*/*/form.toml")
+    )
+
+
 def read_form(folder: Path, form_id: FormId) -> Form:
     """Return the form in `folder`; RenderError if its form.toml is missing, wrong or of another id."""
     try:

@@ -28,7 +28,7 @@ from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import InputError, NotFoundError, Problem, RenderError
 from printsvc.render.fit import find_tight
 from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
-from printsvc.render.formfile import Form, Slot, read_form
+from printsvc.render.formfile import Form, Slot, find_forms, read_form
 from printsvc.render.qr import QrMatrix, encode_qr
 
 _MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -117,12 +117,17 @@ class FormLibrary:
 
     def form_ids(self) -> list[FormId]:
         """Return the ids of all forms, sorted."""
-        files = self._templates_dir.glob("*/*/form.toml")
-        return sorted(FormId(file.parent.relative_to(self._templates_dir).as_posix()) for file in files)
+        return find_forms(self._templates_dir)
 
     def form(self, form_id: FormId) -> Form:
         """Return the form; NotFoundError if there is none of that id, RenderError if it is broken."""
         return self._get(form_id).form
+
+    def folder(self, form_id: FormId) -> Path:
+        """Return the folder of the form's files; NotFoundError if there is no such form."""
+        if form_id not in self.form_ids():  # also keeps `..` out
+            raise NotFoundError("There is no such form.", vi="Không có biểu mẫu này.")
+        return self._templates_dir / form_id
 
     def sample(self, form_id: FormId) -> PageData:
         """Return the form's own example, `sample.json`: nobody's data."""
@@ -141,15 +146,11 @@ class FormLibrary:
         loaded = self._get(form_id)
         page = fit_rows(page, loaded.form.doses)
         shown = self._check(loaded.form, page)
-        settings = loaded.form.qr
-        matrix = encode_qr(
-            page["qr"], level=settings.level, min_version=settings.min_version, max_version=settings.max_version
-        )
+        matrix = _matrix(loaded.form, page)
         images = _place_qr(loaded.form, matrix)
         png = matrix.png()
         sheets = _sheets(loaded.form, page)
-        resources = {f"form:{name}": data for name, data in loaded.assets.items()}
-        resources |= {image.url: png for image in images.values() if image is not None}
+        resources = _resources(loaded, images, png)
         fit = dict.fromkeys(loaded.form.slot_names(len(page["more_rows"])), 0)
         texts = {name: (loaded.form.rule(name).name, text) for name, text in shown.items()}
         fit |= {name: loaded.known_fits[key] for name, key in texts.items() if key in loaded.known_fits}
@@ -174,18 +175,31 @@ class FormLibrary:
             raise _form_error(form_id, PermissionError())
         return pdf
 
+    def html(self, form_id: FormId, page: PageData, fit: Mapping[str, int]) -> str:
+        """Return the page's HTML with each slot at the size of that index, for a page that the form lays out."""
+        loaded = self._get(form_id)
+        images = _place_qr(loaded.form, _matrix(loaded.form, page))
+        return self._html(loaded, page, _sheets(loaded.form, page), fit, images)
+
+    def lay_out(self, form_id: FormId, page: PageData) -> Any:
+        """Return WeasyPrint's document of such a page, with each slot at its first size."""
+        loaded = self._get(form_id)
+        sheets, matrix = _sheets(loaded.form, page), _matrix(loaded.form, page)
+        images = _place_qr(loaded.form, matrix)
+        html = self._html(
+            loaded, page, sheets, dict.fromkeys(loaded.form.slot_names(len(page["more_rows"])), 0), images
+        )
+        return self._lay_out(loaded, html, _resources(loaded, images, matrix.png()), papers=max(1, len(sheets)))
+
     def _get(self, form_id: FormId) -> _Loaded:
         if form_id not in self._loaded:
-            if form_id not in self.form_ids():  # also keeps `..` out
-                raise NotFoundError("There is no such form.", vi="Không có biểu mẫu này.")
-            self._loaded[form_id] = self._load(form_id)
+            self._loaded[form_id] = self._load(form_id, self.folder(form_id))
         return self._loaded[form_id]
 
-    def _load(self, form_id: FormId) -> _Loaded:
+    def _load(self, form_id: FormId, folder: Path) -> _Loaded:
         import weasyprint  # after isolate_fontconfig
         from weasyprint.text.fonts import FontConfiguration
 
-        folder = self._templates_dir / form_id
         form = read_form(folder, form_id)
         try:
             template = self._environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
@@ -328,6 +342,17 @@ def _sheets(form: Form, page: PageData) -> list[Sheet]:
         )
         for number in range(count)
     ]
+
+
+def _matrix(form: Form, page: PageData) -> QrMatrix:
+    qr = form.qr
+    return encode_qr(page["qr"], level=qr.level, min_version=qr.min_version, max_version=qr.max_version)
+
+
+def _resources(loaded: _Loaded, images: Mapping[str, QrImage | None], png: bytes) -> dict[str, bytes]:
+    """All that the page may load but for its fonts, by URL."""
+    own = {f"form:{name}": data for name, data in loaded.assets.items()}
+    return own | {image.url: png for image in images.values() if image is not None}
 
 
 def _place_qr(form: Form, matrix: QrMatrix) -> dict[str, QrImage | None]:
