@@ -103,6 +103,7 @@ def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
         max_waiting=settings.render_queue,
         pages_per_worker=settings.render_recycle,
         make_executor=make_executor,
+        answer_s=3 * setup.timeout_s if make_executor else None,
         counts=pages,
     )
 

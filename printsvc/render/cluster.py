@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from printsvc.render.draw import RenderSetup
 from printsvc.render.pool import MakeExecutor, PageCrashedError
 
 _CONNECT_S: Final = 10
+_LAST_PAGES_S: Final = 15
 
 
 def cluster_executor(address: str, tls_dir: Path | None) -> MakeExecutor:
@@ -60,6 +62,7 @@ class _ClusterExecutor(Executor):
         )
         # Not pure: a result is not kept under the digest of its arguments, nor for the next one who asks.
         self._executor: Any = self._client.get_executor(pure=False)
+        self._pending: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         if self._client.status != "running":
@@ -77,12 +80,16 @@ class _ClusterExecutor(Executor):
             else:
                 outer.set_exception(_told(error))
 
+        self._pending.add(inner)
+        inner.add_done_callback(self._pending.discard)
         inner.add_done_callback(came_back)
         outer.add_done_callback(lambda future: inner.cancel() if future.cancelled() else None)
         return outer
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._executor.shutdown(wait=wait)
+        if wait:  # but not for ever: there may be no worker left
+            wait_for(self._pending, timeout=_LAST_PAGES_S)
+        self._executor.shutdown(wait=False)
         self._client.close(timeout=_CONNECT_S if wait else 0)
 
 
@@ -96,10 +103,11 @@ def _told(error: BaseException) -> BaseException:
 
 def _within_time(fn: Callable[..., Any], setup: RenderSetup, *args: Any) -> Any:
     """In a worker: a page that hangs ends the process, as an alarm does elsewhere, and its nanny starts another."""
-    alarm = threading.Timer(setup.timeout_s, os._exit, [1])
+    if None in args or (unready := fn(setup, None, None)) is not None:
+        return fn(setup, *args) if None in args else unready
+    alarm = threading.Timer(setup.timeout_s, os._exit, [1])  # from here on: getting ready may take longer
     alarm.daemon = True
-    if args[-1] is not None:  # getting ready may take longer
-        alarm.start()
+    alarm.start()
     try:
         return fn(setup, *args)
     finally:

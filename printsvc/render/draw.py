@@ -5,6 +5,7 @@ The same whatever runs it: a process of the pool, one of a bulk run, a machine o
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections import Counter
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, NotFoundError, RenderError
 from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper
-from printsvc.render.template import FormLibrary
+from printsvc.render.template import FormLibrary, process_cache_dir
 
 NOT_COMPILED = "not_compiled"
 """Reason of a page whose whole form cannot be compiled: it is drawn all the same, slowly."""
@@ -78,6 +79,7 @@ class Drawer:
             )
         self.library = FormLibrary(setup.templates_dir, setup.fonts_dir, cache_dir=setup.cache_dir)
         self._setup = setup
+        self.timeout_s = setup.timeout_s
         self._stampers: dict[FormId, Stamper | None] = {}
 
     def warm_up(self) -> None:
@@ -108,20 +110,22 @@ class Drawer:
         if form_id not in self._stampers:
             self.library.form(form_id)  # a form that is not there, or broken, is an error and no way out
             try:
-                self._stampers[form_id] = Stamper(_compile(self.library, form_id))
+                folder = (self._setup.cache_dir or process_cache_dir()) / "forms"
+                self._stampers[form_id] = Stamper(_compiled(self.library, form_id, folder))
             except RenderError:
                 self._stampers[form_id] = None
         return self._stampers[form_id]
 
 
-def _compile(library: FormLibrary, form_id: FormId) -> CompiledForm:
-    from printsvc.render import compiler
+def _compiled(library: FormLibrary, form_id: FormId, folder: Path) -> CompiledForm:
+    """The compiled form; several processes that want it compile it once."""
+    # Only where forms are compiled: it imports WeasyPrint's insides, and fonts must be settled before.
+    from printsvc.render.compiler.store import load_compiled
 
-    try:
-        compiled: CompiledForm = getattr(compiler, "compile_form")(library, form_id)  # noqa: B009
-    except AttributeError as error:
-        raise RenderError("Forms cannot be compiled.", vi="Không biên dịch được biểu mẫu.") from error
-    return compiled
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return load_compiled(library, form_id, folder)
 
 
 def sources_digest(setup: RenderSetup) -> str:

@@ -40,7 +40,16 @@ from printsvc.errors import InputError, NotFoundError, PrintsvcError, Problem, R
 from printsvc.render.draw import Drawer, Drawn, PageCounts, RenderSetup
 from printsvc.render.template import process_cache_dir
 
-__all__ = ["MakeExecutor", "PageCounts", "PageCrashedError", "RenderPool", "RenderSetup", "process_executor"]
+__all__ = [
+    "MakeExecutor",
+    "PageCounts",
+    "PageCrashedError",
+    "RenderPool",
+    "RenderSetup",
+    "process_executor",
+    "start_worker",
+    "worker_drawer",
+]
 
 MakeExecutor = Callable[[RenderSetup, int], Executor]
 """Make an executor with that many workers; called in a thread, OSError and TimeoutError mean that there is none now."""
@@ -85,7 +94,8 @@ class RenderPool:
 
     Use it in one event loop, and `close()` it (or `async with`). Processes start with the first page or `warm_up()`,
     and end by themselves when their parent is killed. After `pages_per_worker` pages the processes are replaced by
-    warm ones, 0 for never: no page waits for that. `counts` is told how each page was drawn.
+    warm ones, 0 for never: no page waits for that. `counts` is told how each page was drawn. An executor that may have
+    no workers for a while (a cluster) needs `answer_s`: a page that waits longer is an error; None waits for ever.
     """
 
     def __init__(
@@ -96,6 +106,7 @@ class RenderPool:
         max_waiting: int = 256,
         pages_per_worker: int = 0,
         make_executor: MakeExecutor | None = None,
+        answer_s: float | None = None,
         counts: PageCounts | None = None,
     ) -> None:
         if make_executor is None and setup.cache_dir is None:
@@ -106,6 +117,7 @@ class RenderPool:
         self._max_waiting = max_waiting
         self._pages_per_worker = pages_per_worker
         self._make_executor = make_executor or process_executor
+        self._answer_s = answer_s
         self._executor: Executor | None = None
         self._opening = asyncio.Lock()
         self._places = asyncio.Semaphore(self._workers)
@@ -245,7 +257,11 @@ class RenderPool:
             if self._closed:
                 raise _closed() from error
             raise _NotTakenError from error
-        return await asyncio.wrap_future(future)
+        try:
+            async with asyncio.timeout(self._answer_s if page is not None else None):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise RenderError("Nobody drew the page in time.", vi="Không có tiến trình nào tạo trang kịp.") from error
 
     async def _current(self) -> Executor:
         async with self._opening:
@@ -363,7 +379,8 @@ def _end_with_parent() -> None:
 
 
 @cache
-def _drawer(setup: RenderSetup) -> Drawer:
+def worker_drawer(setup: RenderSetup) -> Drawer:
+    """Return this process's drawer, warm."""
     drawer = Drawer(setup)
     drawer.warm_up()
     return drawer
@@ -381,7 +398,7 @@ def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None)
     in_main_thread = threading.current_thread() is threading.main_thread()
     with _ONE_AT_A_TIME:
         try:
-            drawer = _drawer(setup)
+            drawer = worker_drawer(setup)
             if form_id is None or page is None:
                 return None
             if in_main_thread:

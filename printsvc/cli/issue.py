@@ -1,0 +1,147 @@
+"""issue: dose events of a file to PDFs in a folder, without a service."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from printsvc.flows.bulkrun import Progress
+
+PLAIN_EVERY_S = 5.0
+
+
+@click.command()
+@click.option("--in", "file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True,
+              help="Dose events, one JSON a line.")  # fmt: skip
+@click.option("--out", "folder", type=click.Path(path_type=Path, file_okay=False), required=True,
+              help="Folder of the PDFs, the ledger and the reports.")  # fmt: skip
+@click.option("--form", help="Form of the certificates.  [PRINTSVC_FORM, or a4/43-2022]")
+@click.option("--sites", "sites_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Sites as GET /v1/sites gives them; without it the paper has a site's id for its name.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [as many as there are processors]")
+def issue(file: Path, folder: Path, form: str | None, sites_file: Path | None, jobs: int | None) -> None:
+    """Issue a certificate for every dose event in FILE; the service's database is not touched.
+
+    Signs with the keys in the data folder. Run it again with the same FILE and folder to go on after a kill: what is
+    done stays as it is, and no dose gets a second certificate. Which lines were not issued, and why, is in
+    report.ndjson.
+
+    Exit code 0 when every line was issued or is a repetition, 1 when some were not.
+    """
+    import os
+
+    from printsvc.app import choose_form, clock, open_keys, passphrase
+    from printsvc.domain.form import FormId
+    from printsvc.errors import SignerError
+    from printsvc.flows.bulk import Run
+    from printsvc.flows.bulkrun import WorkerSetup, begin, issue_file
+    from printsvc.render.draw import RenderSetup, sources_digest
+    from printsvc.settings import read_settings
+    from printsvc.store.bulkledger import BulkLedger
+    from printsvc.store.keyfile import KeyFolder
+
+    given: dict[str, Any] = {"form": form} if form else {}
+    settings = read_settings(**given)
+    keys = KeyFolder(settings.data_dir / "keys")
+    if (keys.folder / "development.passphrase").exists():
+        settings = read_settings(**given, development=True)
+    now = clock()
+    signer = open_keys(settings).current(now)
+    sealed = next((one for one in keys.read() if one.certificate == signer.certificate), None)
+    if sealed is None:
+        raise SignerError("The signer's key is gone.", vi="Khóa ký không còn.")
+    choice = choose_form(settings)
+    render = RenderSetup(
+        settings.templates_dir, settings.fonts_dir, settings.data_dir / "cache", forms=(FormId(settings.form),)
+    )
+    wanted = Run(
+        secret=os.urandom(32),
+        started_at=now.replace(microsecond=0),
+        form=choice,
+        kid=signer.kid.hex(),
+        sources=sources_digest(render),
+        issuer=settings.issuer,
+        country=settings.country,
+    )
+    ledger = BulkLedger(folder)
+    try:
+        run = begin(ledger, wanted)
+        setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
+        with _progress() as tell:
+            issue_file(file, ledger, setup, workers=jobs or len(os.sched_getaffinity(0)), tell=tell)
+        counts, ways_out = ledger.counts(), ledger.ways_out()
+    finally:
+        ledger.close()
+    words = [f"{number} {status}" for status, number in sorted(counts.items())]
+    click.echo(f"{folder}: " + (", ".join(words) or "no lines"))
+    if ways_out:
+        reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(ways_out.items()))
+        click.echo(f"drawn without the stamp: {reasons}")
+    sys.exit(1 if set(counts) - {"issued", "replayed"} else 0)
+
+
+def _sites(file: Path | None) -> dict[str, Any]:
+    from printsvc.domain.site import Site, SiteId
+    from printsvc.errors import InputError
+
+    if file is None:
+        return {}
+    try:
+        document = json.loads(file.read_bytes())
+        found = document["sites"] if isinstance(document, dict) else document
+        return {
+            one["site_id"]: Site(SiteId(one["site_id"]), one["name"], one["authority"], one.get("province", ""))
+            for one in found
+        }
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            en=f"{file} is not a list of sites with site_id, name and authority.",
+            vi=f"{file} không phải danh sách điểm tiêm (site_id, name, authority).",
+        ) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """Give what shows progress on standard error: a bar on a terminal, else a line every few seconds."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}/s"), TimeRemainingColumn())
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("issue", rate="–")
+            started = time.monotonic()
+
+            def show(progress: Progress) -> None:
+                rate = f"{progress.now / (time.monotonic() - started):.0f}"
+                bar.update(task, completed=progress.done, total=progress.total, rate=rate)
+
+            yield show
+        return
+    started = told_at = time.monotonic()
+
+    def say(progress: Progress) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at < PLAIN_EVERY_S and progress.done < progress.total:
+            return
+        told_at = now
+        rate = progress.now / (now - started)
+        left = (progress.total - progress.done) / rate if rate else 0
+        click.echo(f"{progress.done} of {progress.total} lines, {rate:.0f}/s, {left:.0f} s left", err=True)
+
+    yield say
+
+
+COMMANDS = (issue,)

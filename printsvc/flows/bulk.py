@@ -1,0 +1,205 @@
+"""Dose events to files, many at once and without a service: what one line becomes, and how a block of lines is made.
+
+A run is a function of its file and of what its ledger was begun with (`Run`): the time, and a secret from which every
+dose's UVCI follows. So a run that was killed goes on with the same bytes, and no dose gets a second UVCI, though
+nothing is written down before a file is. (With an ES256 key; a PS256 signature has randomness of its own, and then a
+file that was written and not yet entered in the ledger is written again, under the same UVCI.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from printsvc.credential.keys import Signer
+from printsvc.domain.certificate import Certificate
+from printsvc.domain.dose import DoseEvent
+from printsvc.domain.form import PageData
+from printsvc.domain.site import Site, SiteId
+from printsvc.domain.uvci import Uvci
+from printsvc.errors import InputError, PrintsvcError, Problem
+from printsvc.flows.intake import parse_event
+from printsvc.flows.issue import make_certificate, make_job
+from printsvc.flows.page import page_of
+from printsvc.flows.services import FormChoice
+from printsvc.identity.gate import Hold, decide
+from printsvc.render.draw import Drawer
+from printsvc.store.doses import ISSUED, StoredDose
+
+DEFAULT_AUTHORITY = "SỞ Y TẾ"
+
+
+class LineStatus(StrEnum):
+    ISSUED = "issued"
+    HELD = "held"
+    INVALID = "invalid"
+    REPLAYED = "replayed"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is fixed when a run begins; `secret` is 32 random bytes, `kid` (hex) the signer's, `sources` the forms'."""
+
+    secret: bytes
+    started_at: datetime
+    form: FormChoice
+    kid: str
+    sources: str
+    issuer: str
+    country: str
+    merged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the input that is to become a certificate, by its number from 1."""
+
+    number: int
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LineResult:
+    """What became of a line. `reasons` are problems as documents; `way` and `way_out` say how the page was drawn.
+
+    `file` is relative to the run's folder, of `size` bytes; "" where none was written.
+    """
+
+    number: int
+    status: LineStatus
+    dose_id: str = ""
+    site_id: str = ""
+    uvci: str = ""
+    file: str = ""
+    size: int = 0
+    way: str = ""
+    way_out: str = ""
+    reasons: tuple[Mapping[str, str], ...] = ()
+
+
+class Issuer:
+    """Makes the certificates of a run: the same line, the same bytes. For one thread at a time."""
+
+    def __init__(self, run: Run, *, signer: Signer, drawer: Drawer, sites: Mapping[str, Site], folder: Path) -> None:
+        self._run = run
+        self._signer = signer
+        self._drawer = drawer
+        self._sites = dict(sites)
+        self._folder = folder
+        self.timeout_s = drawer.timeout_s
+
+    def issue(self, line: Line) -> LineResult:
+        """Write the line's PDF, or say why there is none. Raises OSError, and RenderError where the form is wrong."""
+        try:
+            event = read_event(line.text, now=self._run.started_at)
+        except InputError as error:
+            return LineResult(line.number, LineStatus.INVALID, reasons=_documents(error.problems))
+        known = (event.dose_id, event.site_id)
+        decision = decide(event.person, event.identity)
+        if isinstance(decision, Hold):
+            held = tuple({"code": one.code, "vi": one.vi, "en": one.en} for one in decision.reasons)
+            return LineResult(line.number, LineStatus.HELD, *known, reasons=held)
+        try:
+            certificate = self.certify(event)
+            drawn = self._drawer.draw(self._run.form.form_id, self.page(event, certificate))
+        except InputError as error:
+            return LineResult(line.number, LineStatus.INVALID, *known, reasons=_documents(error.problems, error))
+        file = file_name(certificate.uvci)
+        write_whole(self._folder / file, drawn.pdf)
+        return LineResult(
+            line.number,
+            LineStatus.ISSUED,
+            *known,
+            uvci=certificate.uvci,
+            file=file,
+            size=len(drawn.pdf),
+            way=drawn.way,
+            way_out=drawn.reason,
+        )
+
+    def certify(self, event: DoseEvent) -> Certificate:
+        """Return the dose's certificate in this run, always the same. Errors are those of `make_certificate`."""
+        run = self._run
+        return make_certificate(
+            event,
+            signer=self._signer,
+            form=run.form,
+            issuer=run.issuer,
+            country=run.country,
+            opaque=opaque_of(run.secret, event.dose_id),
+            now=run.started_at,
+        )
+
+    def page(self, event: DoseEvent, certificate: Certificate) -> PageData:
+        """Return what stands on the first paper. Only this dose is known here: the person's others are not shown."""
+        run = self._run
+        site = self._sites.get(event.site_id)
+        if site is None:
+            site = self._sites[event.site_id] = Site(SiteId(event.site_id), event.site_id, DEFAULT_AUTHORITY)
+        dose = StoredDose(0, "bulk", event, event.identity, ISSUED, (), "", run.started_at, certificate)
+        job = make_job(Uvci(certificate.uvci), event.site_id, form=run.form, job_id="", now=run.started_at)
+        return page_of(dose, job=job, site=site, others=(), site_names={site.site_id: site.name})
+
+
+def issue_block(issuer: Issuer, lines: Sequence[Line]) -> list[LineResult]:
+    """Return the results of the lines, in their order."""
+    return [issuer.issue(line) for line in lines]
+
+
+def read_event(text: bytes, *, now: datetime) -> DoseEvent:
+    """Return the event of one line. Raises InputError with a problem for each mistake."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError(
+            [Problem("", "not_json", "Dòng này không phải JSON.", "The line is not JSON.")], code="not_json"
+        ) from None
+    return parse_event(document, now=now)
+
+
+def opaque_of(secret: bytes, dose_id: str) -> bytes:
+    """Return the 16 bytes of a dose's UVCI: without the secret nobody can tell which dose it is of."""
+    return hmac.digest(secret, dose_id.encode(), "sha256")[:16]
+
+
+def body_digest(document: Any) -> bytes:
+    """Return a digest of an event by which a repeated line is told from another under the same dose_id."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=True).encode()).digest()[:16]
+
+
+def file_name(uvci: str) -> str:
+    """Return a name that says nothing of the person, in one of 256 folders: `3f/3F0A….pdf`, the UVCI's opaque part."""
+    opaque = uvci.partition("#")[0].rpartition(":")[2]
+    return f"{opaque[:2].lower()}/{opaque}.pdf"
+
+
+def write_whole(path: Path, body: bytes) -> None:
+    """Write a file that is either not there or whole, whenever this process is killed."""
+    new = f"{path}.new"
+    try:
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        view = memoryview(body)
+        while view:
+            view = view[os.write(file, view) :]
+    finally:
+        os.close(file)
+    os.rename(new, path)
+
+
+def _documents(problems: Sequence[Problem], error: PrintsvcError | None = None) -> tuple[Mapping[str, str], ...]:
+    if not problems and error is not None:
+        problems = [Problem("", error.code, error.vi, error.en)]
+    return tuple({"pointer": one.pointer, "code": one.code, "vi": one.vi, "en": one.en} for one in problems)

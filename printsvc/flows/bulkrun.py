@@ -1,0 +1,357 @@
+"""A bulk run: lines of a file through processes into a folder, and on from where it was killed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from printsvc.credential.keys import LocalSigner, open_private_key
+from printsvc.domain.form import FormId
+from printsvc.domain.site import Site
+from printsvc.errors import StateError
+from printsvc.flows.bulk import Issuer, Line, LineResult, LineStatus, Run, body_digest
+from printsvc.flows.services import FormChoice
+from printsvc.render.draw import RenderSetup
+from printsvc.render.pool import start_worker, worker_drawer
+from printsvc.store.bulkledger import BulkLedger
+from printsvc.store.keyfile import SealedSigner
+
+REPORT: Final = "report.ndjson"
+ISSUED: Final = "issued.ndjson"
+_BLOCK: Final = 64
+_BLOCKS_A_WORKER: Final = 3
+_CRASHED: Final = {
+    "pointer": "",
+    "code": "render_crashed",
+    "vi": "Dòng này đã làm hỏng hai tiến trình nên không thử lại nữa.",
+    "en": "This line ended two processes and is not tried again.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSetup:
+    """What a process of the run needs; the key comes sealed, with what opens it."""
+
+    render: RenderSetup
+    run: Run
+    signer: SealedSigner
+    passphrase: bytes
+    sites: Mapping[str, Site]
+    folder: Path
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: lines that are done, of them in this process (`now`), of `total`."""
+
+    total: int
+    done: int = 0
+    now: int = 0
+
+
+@dataclass(slots=True)
+class _Work:
+    """Lines that are with a process, and the digest of each."""
+
+    lines: list[Line]
+    bodies: dict[int, bytes] = field(default_factory=dict)
+    doses: list[str] = field(default_factory=list)
+
+
+def begin(ledger: BulkLedger, wanted: Run) -> Run:
+    """Return the run that the folder was begun with, or begin it with `wanted`.
+
+    Raises StateError where the two differ in anything but the time and the secret: half of a folder would be signed by
+    another key, or look different.
+    """
+    stored = ledger.run()
+    if not stored:
+        ledger.begin(_document(wanted))
+        return wanted
+    run = _run_of(stored)
+    for one in fields(Run):
+        if one.name not in ("secret", "started_at") and getattr(run, one.name) != getattr(wanted, one.name):
+            raise StateError(
+                f"This folder was begun with another {one.name}: finish it with the same, or use another folder.",
+                vi=f"Thư mục này đã bắt đầu với {one.name} khác: hãy dùng như cũ hoặc chọn thư mục khác.",
+                code="other_run",
+            )
+    return run
+
+
+def count_lines(file: Path) -> int:
+    """Return how many lines have something in them."""
+    with file.open("rb") as stream:
+        return sum(1 for line in stream if line.strip())
+
+
+def issue_file(
+    file: Path, ledger: BulkLedger, setup: WorkerSetup, *, workers: int, tell: Callable[[Progress], None]
+) -> Progress:
+    """Bring every line of the file to an end and into the ledger, then write `issued.ndjson` and `report.ndjson`.
+
+    Raises StateError where a line is not what it was when the run began, OSError for the file and the folder.
+    """
+    progress = Progress(count_lines(file))
+    _forget_lost_files(ledger, setup.folder)
+    with _Workers(setup, workers) as crew:
+        under_way: set[str] = set()
+        deferred: deque[tuple[Line, bytes, str]] = deque()
+        source = _fresh_lines(file, ledger, progress)
+
+        def next_work() -> _Work | None:
+            work = _Work([])
+            rows: list[LineResult] = []
+            bodies: dict[int, bytes] = {}
+            waiting = len(deferred)
+            while len(work.lines) < _BLOCK and len(rows) < _BLOCK:
+                if waiting:
+                    waiting -= 1
+                    line, body, dose_id = deferred.popleft()
+                elif (found := next(source, None)) is not None:
+                    line, body, dose_id = found
+                else:
+                    break
+                if dose_id in under_way:  # what becomes of the first one decides what this one is
+                    deferred.append((line, body, dose_id))
+                elif dose_id and (before := ledger.find_dose(dose_id)) is not None:
+                    same = LineStatus.REPLAYED if before == body else LineStatus.CONFLICT
+                    rows.append(LineResult(line.number, same, dose_id))
+                    bodies[line.number] = body
+                else:
+                    work.lines.append(line)
+                    work.bodies[line.number] = body
+                    if dose_id:
+                        under_way.add(dose_id)
+                        work.doses.append(dose_id)
+            if rows:
+                enter(rows, bodies)
+            return work if work.lines else None
+
+        def enter(results: Sequence[LineResult], bodies: Mapping[int, bytes]) -> None:
+            ledger.enter([_row(result, bodies[result.number]) for result in results])
+            progress.done += len(results)
+            progress.now += len(results)
+            tell(progress)
+
+        while True:
+            while crew.has_place and (work := next_work()) is not None:
+                crew.submit(work)
+            if not crew.busy:
+                if deferred:
+                    continue
+                break
+            for work, results in crew.finished():
+                enter(results, work.bodies)
+                under_way.difference_update(work.doses)
+    write_reports(ledger, setup.folder)
+    return progress
+
+
+def write_reports(ledger: BulkLedger, folder: Path) -> None:
+    """Write what was issued, and what was not and why; whole or not at all."""
+    names = ("line", "dose_id", "site_id", "uvci", "file")
+    _write_lines(folder / ISSUED, ({name: row[name] for name in names} for row in ledger.rows(LineStatus.ISSUED)))
+    others = [status for status in LineStatus if status is not LineStatus.ISSUED]
+    _write_lines(
+        folder / REPORT,
+        (
+            {"line": row["line"], "dose_id": row["dose_id"] or None, "outcome": row["status"]}
+            | {"reasons": json.loads(row["reasons"])}
+            for row in ledger.rows(*others)
+        ),
+    )
+
+
+class _Workers:
+    """Processes that take blocks of lines. One that dies loses none: its lines are done again one by one, apart."""
+
+    def __init__(self, setup: WorkerSetup, workers: int) -> None:
+        self._setup = setup
+        self._most = workers * _BLOCKS_A_WORKER
+        self._workers = workers
+        self._executor = self._new(workers)
+        self._work: dict[Future[list[LineResult]], _Work] = {}
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._work)
+
+    @property
+    def has_place(self) -> bool:
+        return len(self._work) < self._most
+
+    def submit(self, work: _Work) -> None:
+        try:
+            self._work[self._executor.submit(_issue, work.lines)] = work
+        except BrokenExecutor:  # told by the futures, too: there all that was with it is done again
+            failed: Future[list[LineResult]] = Future()
+            failed.set_exception(BrokenExecutor())
+            self._work[failed] = work
+
+    def finished(self) -> Iterator[tuple[_Work, list[LineResult]]]:
+        """Wait for some work and give it with its results."""
+        done, _ = wait(self._work, return_when=FIRST_COMPLETED)
+        if any(isinstance(future.exception(), BrokenExecutor) for future in done):
+            wait(self._work)  # a broken pool ends all its futures
+            lost = [(future, work) for future, work in self._work.items() if future.exception() is not None]
+            whole = [(work, future.result()) for future, work in self._work.items() if future.exception() is None]
+            self._work.clear()
+            for future, _ in lost:
+                if not isinstance(future.exception(), BrokenExecutor):
+                    future.result()
+            self._executor.shutdown(wait=True)
+            self._executor = self._new(self._workers)
+            yield from whole
+            for _, work in lost:
+                yield work, self._apart(work)
+            return
+        for future in done:
+            yield self._work.pop(future), future.result()
+
+    def _apart(self, work: _Work) -> list[LineResult]:
+        results: list[LineResult] = []
+        executor = self._new(1)
+        try:
+            for line in work.lines:
+                try:
+                    results += executor.submit(_issue, [line]).result()
+                except BrokenExecutor:
+                    results.append(LineResult(line.number, LineStatus.INVALID, reasons=(_CRASHED,)))
+                    executor = self._new(1)
+        finally:
+            executor.shutdown(wait=True)
+        return results
+
+    def _new(self, workers: int) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(self._setup,)
+        )
+
+
+_issuer: Issuer | None = None
+
+
+def _start(setup: WorkerSetup) -> None:
+    global _issuer
+    start_worker(setup.render)
+    key = open_private_key(setup.signer.sealed_key, setup.passphrase)
+    signer = LocalSigner(setup.signer.certificate, key)
+    drawer = worker_drawer(setup.render)
+    _issuer = Issuer(setup.run, signer=signer, drawer=drawer, sites=setup.sites, folder=setup.folder)
+
+
+def _issue(lines: Sequence[Line]) -> list[LineResult]:
+    """In a process: the results of some lines. A line that takes too long ends the process."""
+    assert _issuer is not None, "the process was started by _start"
+    results = []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    for line in lines:
+        if in_main_thread:
+            signal.setitimer(signal.ITIMER_REAL, _issuer.timeout_s)
+        results.append(_issuer.issue(line))
+    if in_main_thread:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return results
+
+
+def _fresh_lines(file: Path, ledger: BulkLedger, progress: Progress) -> Iterator[tuple[Line, bytes, str]]:
+    """Give the lines that are not done, with their digests and dose ids ("" where there is none)."""
+    with file.open("rb") as stream:
+        number = 0
+        known: dict[int, bytes] = {}
+        for text in stream:
+            number += 1
+            if number % 1000 == 1:
+                known = ledger.bodies(number, number + 999)
+            if not text.strip():
+                continue
+            body, dose_id = _read_key(text)
+            if number not in known:
+                yield Line(number, text), body, dose_id
+            elif known[number] == body:
+                progress.done += 1
+            else:
+                raise StateError(
+                    f"Line {number} is not what it was when this run began.",
+                    vi=f"Dòng {number} đã khác so với lúc bắt đầu.",
+                    code="other_input",
+                )
+
+
+def _read_key(text: bytes) -> tuple[bytes, str]:
+    try:
+        document = json.loads(text)
+        dose_id = document["dose_id"]
+        return body_digest(document), dose_id if isinstance(dose_id, str) else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return body_digest(text.decode("latin-1")), ""
+
+
+def _forget_lost_files(ledger: BulkLedger, folder: Path) -> None:
+    """Files that the ledger has and the disk has not, or not whole (power was cut), are made again."""
+    lost = []
+    for row in ledger.rows(LineStatus.ISSUED):
+        try:
+            whole = os.stat(folder / row["file"]).st_size == row["size"]
+        except FileNotFoundError:
+            whole = False
+        if not whole:
+            lost.append(row["line"])
+    ledger.forget(lost)
+
+
+def _row(result: LineResult, body: bytes) -> list[Any]:
+    reasons = json.dumps([dict(reason) for reason in result.reasons], ensure_ascii=False)
+    known = [result.dose_id, result.site_id, result.uvci, result.file, result.size, result.way, result.way_out]
+    return [result.number, body, result.status, *known, reasons]
+
+
+def _write_lines(path: Path, documents: Iterator[dict[str, Any]]) -> None:
+    new = path.with_name(path.name + ".new")
+    with new.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(document, ensure_ascii=False) + "\n" for document in documents)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(path)
+
+
+def _document(run: Run) -> dict[str, str]:
+    table = {one.name: str(getattr(run, one.name)) for one in fields(Run)}
+    form = [run.form.form_id, run.form.media, run.form.qr_capacity]
+    return table | {
+        "secret": run.secret.hex(),
+        "started_at": run.started_at.isoformat(),
+        "form": json.dumps(form),
+        "merged": json.dumps(run.merged),
+    }
+
+
+def _run_of(stored: Mapping[str, str]) -> Run:
+    form_id, media, capacity = json.loads(stored["form"])
+    run = Run(
+        secret=bytes.fromhex(stored["secret"]),
+        started_at=datetime.fromisoformat(stored["started_at"]),
+        form=FormChoice(FormId(form_id), media, capacity),
+        kid=stored["kid"],
+        sources=stored["sources"],
+        issuer=stored["issuer"],
+        country=stored["country"],
+    )
+    return replace(run, merged=json.loads(stored["merged"]))

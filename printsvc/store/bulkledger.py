@@ -1,0 +1,128 @@
+"""The ledger of a bulk run: one SQLite file in the folder of its papers, apart from the service's database.
+
+A line is in it when all that it brought about is on disk; what is not in it is done again, with the same outcome.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from printsvc.errors import StateError, StoreError
+
+FILE_NAME: Final = "ledger.db"
+_FORMAT: Final = 1
+_TABLES: Final = """
+CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE lines (
+    line INTEGER PRIMARY KEY,
+    body BLOB NOT NULL,
+    status TEXT NOT NULL,
+    dose_id TEXT NOT NULL,
+    site_id TEXT NOT NULL,
+    uvci TEXT NOT NULL,
+    file TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    way TEXT NOT NULL,
+    way_out TEXT NOT NULL,
+    reasons TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_answer_a_dose ON lines (dose_id) WHERE status IN ('issued', 'held');
+CREATE UNIQUE INDEX one_line_a_uvci ON lines (uvci) WHERE uvci <> '';
+CREATE INDEX lines_of_a_site ON lines (site_id, line) WHERE status = 'issued';
+"""
+COLUMNS: Final = "line, body, status, dose_id, site_id, uvci, file, size, way, way_out, reasons"
+
+
+class BulkLedger:
+    """Open for one process: a second one is refused. Raises StoreError where the file is broken or the disk is full."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=0)
+        try:
+            self._execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._execute("PRAGMA journal_mode = WAL")
+            self._execute("PRAGMA synchronous = NORMAL")
+            version = self._execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, _FORMAT):
+                raise StateError("This folder's ledger is of another version.", vi="Sổ của thư mục này khác phiên bản.")
+            if version == 0:
+                self._execute(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT", script=True)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def run(self) -> dict[str, str]:
+        """Return what the run was begun with; empty where it has not begun."""
+        return dict(self._execute("SELECT name, value FROM run").fetchall())
+
+    def begin(self, values: dict[str, str]) -> None:
+        self._all("INSERT INTO run VALUES (?, ?)", values.items())
+
+    def enter(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Store rows, all or none of them, in the order of `COLUMNS`."""
+        self._all(f"INSERT INTO lines ({COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608 - our own words
+
+    def bodies(self, first: int, last: int) -> dict[int, bytes]:
+        """Return line to body digest of the lines from `first` to `last` that are done."""
+        query = "SELECT line, body FROM lines WHERE line BETWEEN ? AND ?"
+        return dict(self._execute(query, (first, last)).fetchall())
+
+    def find_dose(self, dose_id: str) -> bytes | None:
+        """Return the body digest of the line that the dose's answer comes from."""
+        query = "SELECT body FROM lines WHERE dose_id = ? AND status IN ('issued', 'held')"
+        row = self._execute(query, (dose_id,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def forget(self, lines: Iterable[int]) -> None:
+        """Take lines out, so that they are done again."""
+        self._all("DELETE FROM lines WHERE line = ?", [(line,) for line in lines])
+
+    def rows(self, *statuses: str) -> Iterator[dict[str, Any]]:
+        """Give the rows of these statuses by line, in the order of the file."""
+        marks = ", ".join("?" * len(statuses))
+        query = f"SELECT {COLUMNS} FROM lines WHERE status IN ({marks}) ORDER BY line"  # noqa: S608 - our own words
+        cursor = self._execute(query, statuses)
+        names = [column[0] for column in cursor.description]
+        for row in cursor:
+            yield dict(zip(names, row, strict=True))
+
+    def counts(self) -> dict[str, int]:
+        """Return status to number of lines."""
+        return dict(self._execute("SELECT status, count(*) FROM lines GROUP BY status").fetchall())
+
+    def ways_out(self) -> dict[str, int]:
+        """Return reason to number of pages that the stamp did not draw."""
+        query = "SELECT way_out, count(*) FROM lines WHERE way = 'weasyprint' GROUP BY way_out"
+        return dict(self._execute(query).fetchall())
+
+    def _execute(self, statement: str, values: Sequence[Any] = (), *, script: bool = False) -> sqlite3.Cursor:
+        try:
+            return self._connection.executescript(statement) if script else self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise StateError(
+                    "Another run is at work in this folder.", vi="Thư mục này đang được một tiến trình khác dùng."
+                ) from error
+            raise _store_error(error) from error
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
+
+    def _all(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            self._connection.executemany(statement, rows)
+            self._execute("COMMIT")
+        except sqlite3.Error as error:
+            self._connection.rollback()
+            raise _store_error(error) from error
+
+
+def _store_error(error: sqlite3.Error) -> StoreError:
+    return StoreError(f"The ledger cannot be used: {type(error).__name__}.", vi="Không dùng được sổ của lần cấp này.")
