@@ -48,7 +48,7 @@ _BLOCKS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """All that does not depend on the text; `modules` is the symbol with no data, `places` where each bit of it goes."""
+    """All that does not depend on the text; `modules` is the symbol without data, `places` where its bits go."""
 
     data_codewords: int
     count_bits: int

@@ -56,6 +56,7 @@ class Box:
     align: float
     language: str
     features: tuple[tuple[str, int], ...]
+    line_count: int
     lines: list[tuple[str, float, float]]
     runs: list[Run] = field(default_factory=list)
     state: tuple[bytes, ...] = ()
@@ -133,7 +134,10 @@ def _boxes(document: Any) -> dict[str, Box]:
                 align={"center": 0.5, "right": 1.0, "end": 1.0}.get(box.style["text_align_all"], 0.0),
                 language=style["lang"] or "",
                 features=tuple(sorted((name, int(value)) for name, value in features.items())),
-                lines=[(t.text, t.position_x, t.position_y + t.baseline) for line in texts for t in line if t.text.strip()],
+                line_count=len(lines),
+                lines=[
+                    (t.text, t.position_x, t.position_y + t.baseline) for line in texts for t in line if t.text.strip()
+                ],
             )
     return found
 
@@ -148,6 +152,8 @@ def _take_apart(form_id: str, pdf: Any, boxes: dict[str, Box], fonts: Mapping[st
         streams.append(text)
         pages.append(reader.content(number, text))
     for name, box in boxes.items():
+        if len(box.lines) > box.line_count:
+            raise compile_error(form_id, "its text is drawn in several runs", name)
         if len(box.runs) != len(box.lines):
             raise compile_error(form_id, "its text is not drawn as one run a line", name)
     return Drawing(tuple(pages), reader.structure(), boxes, tuple(streams), pdf, fonts)

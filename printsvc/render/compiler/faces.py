@@ -13,9 +13,13 @@ _VIETNAMESE: Final = "ÀÁÂÃÈÉÊÌÍÒÓÔÕÙÚÝàáâãèéêìíòóôõ
 _ASCII: Final = "".join(map(chr, range(32, 127)))
 _UPPER: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DIGITS: Final = "0123456789"
-TEXT: Final = _ASCII + _VIETNAMESE + "–—•·…‘’“”" + "".join(map(chr, (*range(0xC0, 0xD7), *range(0xD8, 0xF7), *range(0xF8, 0x180))))
-# What most certificates make do with, and what nearly all do.
-TIERS: Final = (_ASCII + _VIETNAMESE + "–—•", TEXT)
+TEXT: Final = (
+    _ASCII
+    + _VIETNAMESE
+    + "–—•·…‘’“”"
+    + "".join(map(chr, (*range(0xC0, 0xD7), *range(0xD8, 0xF7), *range(0xF8, 0x180))))
+)
+_CORE: Final = _UPPER + _UPPER.lower() + _DIGITS + " .,-/():'"
 
 # What a field of PageData may hold; any other text may hold all of TEXT.
 ALPHABETS: Final = {
@@ -41,13 +45,27 @@ class FontFile:
     length: int
 
 
+def tiers_of(wanted: set[str], sample: set[str]) -> list[set[str]]:
+    """Return the sets of characters that a file may come with, a small one first, all that are wanted last.
+
+    Names are in capitals, sites and authorities are not: few certificates need both of a face. What the form's own
+    sample holds is in all of them.
+    """
+    core = wanted & (set(_CORE) | sample)
+    upper = {character for character in _VIETNAMESE if character.isupper()} & wanted
+    lower = {character for character in _VIETNAMESE if character.islower()} & wanted
+    tiers = [core, core | upper, core | lower, core | upper | lower, wanted]
+    return [tier for index, tier in enumerate(tiers) if tier not in tiers[index + 1 :]]
+
+
 def glyph_of(face: hb.Face, character: str) -> int | None:
     return hb.Font(face).get_nominal_glyph(ord(character)) or None
 
 
 def width_of(face: hb.Face, glyph: int) -> int:
     """Return the advance in thousandths of the em, rounded as WeasyPrint does."""
-    return round(hb.Font(face).get_glyph_h_advance(glyph) * 1000 / face.upem)
+    width: int = round(hb.Font(face).get_glyph_h_advance(glyph) * 1000 / face.upem)
+    return width
 
 
 def shaping_font(face: hb.Face, characters: Iterable[str]) -> bytes:

@@ -21,14 +21,14 @@ class Node(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """One value, not the first, of one axis; `count` is how many values the axis has.
+    """One value, not the first, of one axis; `values` is how many the axis has.
 
     What several flags put in one place comes in the order of their `rank`.
     """
 
     axis: int
     value: int
-    count: int
+    values: int
     rank: int
 
 
@@ -85,7 +85,7 @@ def _merge(base: Node, variants: Sequence[tuple[FlagOf, Node]], condition: Condi
 
 
 def _alike(one: Node, other: Node) -> bool:
-    """Whether they are the same group with something else in it: at least half of the leaves of each are in the other."""
+    """Whether they are one group with something else in it: half of the leaves of the smaller are in the other."""
     if one.label != other.label or not one.kids or not other.kids:
         return False
     ours, theirs = leaves(one), leaves(other)
@@ -103,10 +103,11 @@ def _plain(node: Node, condition: Condition) -> Merged:
 
 
 def _without(flags: Sequence[Flag]) -> Condition:
-    counts = {flag.axis: flag.count for flag in flags}
+    counts = {flag.axis: flag.values for flag in flags}
     gone = {axis: {flag.value for flag in flags if flag.axis == axis} for axis in counts}
     return tuple(
-        (axis, tuple(value for value in range(count) if value not in gone[axis])) for axis, count in sorted(counts.items())
+        (axis, tuple(value for value in range(count) if value not in gone[axis]))
+        for axis, count in sorted(counts.items())
     )
 
 

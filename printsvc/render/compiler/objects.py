@@ -75,7 +75,11 @@ class ObjectTable:
         return self._numbers[original]
 
     def _compressed(self, stream: Any) -> tuple[bytes, bytes]:
-        about = b"".join(b"/%s %s" % (pydyf._to_bytes(key), self.value(value)) for key, value in stream.extra.items() if key != "Length")
+        about = b"".join(
+            b"/%s %s" % (pydyf._to_bytes(key), self.value(value))
+            for key, value in stream.extra.items()
+            if key != "Length"
+        )
         data = b"\n".join(pydyf._to_bytes(item) for item in stream.stream)
         if b"/Filter" in about:
             return about, data
@@ -134,7 +138,7 @@ class StructureWriter:
         condition = both(condition, node.condition)
         page, _, about = node.label.partition(b" ")
         where = b"" if page == b"-1" else b"/Pg %d 0 R" % self._pages[int(page)]
-        head = b"<</Type/StructElem%s%s/P %d 0 R/K[" % (about, where, parent)
+        head = b"<<%s%s/P %d 0 R/K[" % (about, where, parent)
         entries: list[tuple[Condition, bytes]] = []
         for kid in node.kids:
             if kid.label.startswith(b"@"):

@@ -63,6 +63,14 @@ def _taken(field: str, text: str) -> str:
     return "".join(character for character in text if character in alphabet)
 
 
+def text_at(page: PageData, path: Path) -> str:
+    """Return the text that a slot of that path shows."""
+    value: Any = page
+    for part in path:
+        value = value[part]
+    return " ".join(value) if isinstance(value, list) else str(value)
+
+
 def with_value(form: Form, page: PageData, axis: Axis, value: str) -> PageData:
     """Return the page with one axis at another value."""
     changed = cast(dict[str, Any], copy.deepcopy(page))
@@ -82,7 +90,11 @@ def without_unknown(form: Form, page: PageData) -> PageData:
     """Return the page with everything empty that may be unknown of a dose."""
     changed = cast(dict[str, Any], copy.deepcopy(page))
     for row in changed["rows"]:
-        row |= {field: "" for field in _ROW_FIELDS if f"rows.*.{field}" in form.slots and not form.slots[f"rows.*.{field}"].required}
+        row |= {
+            field: ""
+            for field in _ROW_FIELDS
+            if f"rows.*.{field}" in form.slots and not form.slots[f"rows.*.{field}"].required
+        }
     return cast(PageData, changed)
 
 

@@ -4,7 +4,7 @@ Nothing here imports WeasyPrint or Jinja2: a site stamps with this, and the comp
 """
 
 from printsvc.render.stamp.compiled import CompiledForm, parse_compiled
-from printsvc.render.stamp.stamper import Stamped, Stamper
+from printsvc.render.stamp.stamper import Stamper
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
-__all__ = ["CompiledForm", "NeedsWeasyPrint", "Stamped", "Stamper", "parse_compiled"]
+__all__ = ["CompiledForm", "NeedsWeasyPrint", "Stamper", "parse_compiled"]

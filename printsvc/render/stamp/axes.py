@@ -20,7 +20,7 @@ FILLED_VALUES: Final = ("filled", "empty")
 
 
 def read_axes(axes: Sequence[Axis], page: Mapping[str, Any], version: int) -> list[int]:
-    """Return the index of each axis's value. Of a face and a slot's size it is the first: what texts need is known later.
+    """Return the index of each axis's value; of a face and of a slot's size the first, for texts are not laid out yet.
 
     ValueError if the form has no such variant.
     """

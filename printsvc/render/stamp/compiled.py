@@ -38,8 +38,8 @@ class Face:
     """A font file that slots are set in.
 
     `name` is that of the PDF resource; `shaping` is the font that HarfBuzz reads, glyph ids as in the original;
-    `widths` are the PDF's, in thousandths of the em. `tiers` are the characters of the embedded variants, smallest
-    first: the file has the first one that holds all its texts.
+    `widths` are the PDF's, in thousandths of the em. `tiers` are the characters of the variants of the
+    embedded file: the first one that holds all texts is taken, the last one holds everything.
     """
 
     name: str
@@ -69,7 +69,10 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A variable text. `align` is 0, 0.5 or 1; `path` leads to the text in PageData; `blank` is drawn for ""."""
+    """A variable text. `align` is 0, 0.5 or 1; `path` leads to the text in PageData; `blank` is drawn for "".
+
+    It is there if one of `conditions` holds.
+    """
 
     name: str
     path: tuple[str | int, ...]
@@ -80,7 +83,7 @@ class Slot:
     alphabet: str
     language: str
     features: tuple[tuple[str, int], ...]
-    condition: Condition
+    conditions: tuple[Condition, ...]
     mcid: int
     sizes: tuple[Size, ...]
 
@@ -105,7 +108,7 @@ class Static:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`static_number` and `text_number` are its two content streams; the texts are drawn between `before` and `after`."""
+    """`static_number` and `text_number` are its two content streams; texts stand between `before` and `after`."""
 
     pieces: tuple[Piece, ...]
     statics: tuple[Static, ...]
@@ -117,7 +120,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A PDF object as it stands in the file, `data` from "n 0 obj" to "endobj"; `members` are in it, if it is an ObjStm."""
+    """A PDF object as it stands in the file, from "n 0 obj" to "endobj"; `members` are in it, if it is an ObjStm."""
 
     condition: Condition
     number: int

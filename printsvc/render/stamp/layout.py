@@ -14,8 +14,8 @@ from printsvc.render.stamp.compiled import Size, Slot
 from printsvc.render.stamp.shape import PER_PX, Typesetter
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
-# Pango rounds a box to 1/1024 px and measures a line in its paragraph, WeasyPrint alone: so near is too near.
-_TOO_NEAR: Final = 64
+# Both compare whole 1/1024 px; nearer than this the last bit of a float would tell.
+_TOO_NEAR: Final = 2
 # Between these a line breaks only at a space (UAX #14: AL, NU, IS, QU, OP and CL, but for their odd pairs).
 _UNBROKEN: Final = frozenset(".,'()")
 
@@ -73,7 +73,9 @@ def _break(slot: Slot, text: str, setter: Typesetter, most: int, available: int)
     for word in words:
         stop = at + len(word)
         width = _width(setter, sums, text, begin, stop)
-        if abs(width - available) < _TOO_NEAR or abs(sums[stop] - sums[begin] - available) < _TOO_NEAR:
+        # Pango measures the word in its paragraph, kerned to the space after it; WeasyPrint measures the line alone.
+        in_paragraph = sums[stop] - sums[begin]
+        if min(width, in_paragraph) <= available + _TOO_NEAR and max(width, in_paragraph) >= available - _TOO_NEAR:
             raise NeedsWeasyPrint("close", slot.name)
         if width > available:
             if end < 0:

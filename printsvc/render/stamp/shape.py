@@ -77,7 +77,9 @@ class Typesetter:
         for position in buffer.glyph_positions:
             if position.x_offset or position.y_offset:
                 raise NeedsWeasyPrint("offset")
-        glyphs = [(info.codepoint, p.x_advance) for info, p in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True)]
+        glyphs = [
+            (info.codepoint, p.x_advance) for info, p in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True)
+        ]
         if any(glyph not in self._widths for glyph, _ in glyphs):
             raise NeedsWeasyPrint("glyph")
         return glyphs

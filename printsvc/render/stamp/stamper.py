@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, cast
 
 from printsvc.domain.form import PageData, fit_rows
@@ -17,45 +16,48 @@ from printsvc.render.stamp.compiled import CompiledForm, Size, Slot
 from printsvc.render.stamp.layout import Line, lay_out
 from printsvc.render.stamp.shape import Typesetter, typesetters
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
-from printsvc.render.stamp.writer import Beginning, begin_file
+from printsvc.render.stamp.writer import FileWriter, stream_object
 
 _ALPHANUMERIC: Final = frozenset(fastqr.ALPHABET)
 _KEPT_TEXTS: Final = 256  # of each slot
-_KEPT_BEGINNINGS: Final = 128
 _MCID: Final = re.compile(rb"<</MCID \d+>>")
 
 
 @dataclass(frozen=True, slots=True)
-class Stamped:
-    """A certificate's PDF, and what its QR was drawn as."""
-
-    pdf: bytes
-    qr_version: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Text:
-    """What a slot's text comes to: operators for the content stream, and for its face the least tier that has it."""
+    """What a slot's text comes to: operators for the content, and the tiers of its face that have it, as bits."""
 
     operators: bytes
     face: int
-    tier: int
+    tiers: int
 
 
 class _SlotSetter:
     """A slot with its fonts opened, and the texts that it was asked for lately."""
 
-    def __init__(self, form: CompiledForm, slot: Slot, setters: Mapping[tuple[int, int, str, object], Typesetter]) -> None:
+    def __init__(
+        self, form: CompiledForm, slot: Slot, setters: Mapping[tuple[int, int, str, object], Typesetter]
+    ) -> None:
         self.slot = slot
         self.setters = [setters[size.face, size.units, slot.language, slot.features] for size in slot.sizes]
         self._alphabet = frozenset(slot.alphabet)
         self._tiers = [[frozenset(tier) for tier in form.faces[size.face].tiers] for size in slot.sizes]
         self._faces = [size.face for size in slot.sizes]
         self._texts: dict[str, _Text] = {}
-        # In an unused row there is no slot: nobody has to ask.
-        rows = {index for index, axis in enumerate(form.axes) if axis.kind == ROW and axis.subject == str(slot.path[-2:][0])}
-        self.asks = tuple(part for part in slot.condition if len(slot.path) != 3 or part[0] not in rows or part[1] != (0, 2))
+        # Whether a row is used is seen at once, and of what is always there nobody has to ask.
+        rows = {
+            index for index, axis in enumerate(form.axes) if axis.kind == ROW and axis.subject == str(slot.path[-2:][0])
+        }
+        asks = {
+            tuple(part for part in c if len(slot.path) != 3 or part[0] not in rows or part[1] != (0, 2))
+            for c in slot.conditions
+        }
+        self._asks = () if () in asks else tuple(sorted(asks))
         self._opening = b"/Span<</MCID %d>>BDC\n" % slot.mcid
+
+    def is_there(self, values: Sequence[int]) -> bool:
+        """Return whether the variant has the slot, if its row is used."""
+        return not self._asks or any(holds(condition, values) for condition in self._asks)
 
     def lines(self, text: str) -> tuple[Size, list[Line]]:
         """Return how the text stands in the slot; NeedsWeasyPrint if it cannot be told."""
@@ -87,12 +89,10 @@ class _SlotSetter:
                 for line in lines
             ]
             operators.append(b"EMC\n")
-            tier = next(
-                index
-                for index, tier in enumerate(self._tiers[self.slot.sizes.index(size)])
-                if tier.issuperset(text or self.slot.blank)
-            )
-            found = _Text(b"".join(operators), size.face, tier)
+            shown = text or self.slot.blank
+            tiers = self._tiers[self.slot.sizes.index(size)]
+            mask = sum(1 << index for index, tier in enumerate(tiers) if tier.issuperset(shown))
+            found = _Text(b"".join(operators), size.face, mask)
             if len(self._texts) >= _KEPT_TEXTS:
                 self._texts.clear()
             self._texts[text] = found
@@ -113,7 +113,7 @@ class Stamper:
         self._slots = [_SlotSetter(form, slot, setters) for slot in form.slots]
         for slot_setter in self._slots:
             slot_setter._names = [face.name for face in form.faces]
-        self._beginnings: dict[tuple[int, ...], Beginning] = {}
+        self._writer = FileWriter(form)
         self._digest = bytes.fromhex(form.digest)
 
     def stamp(self, page: PageData) -> bytes:
@@ -124,13 +124,14 @@ class Stamper:
         """
         whole, version, values = self._read(page)
         texts: list[list[bytes]] = [[] for _ in self.form.pages]
+        tiers = [-1] * len(self.form.faces)
         for setter, text in self._texts_of(whole, values):
             found = setter.text(text)
             texts[setter.slot.page].append(found.operators)
-            axis = self.form.faces[found.face].axis
-            if found.tier > values[axis]:
-                values[axis] = found.tier
-        return self._write(self._begin(tuple(values)), texts, self.draw_qr(page["qr"], version), version)
+            tiers[found.face] &= found.tiers
+        for face, mask in zip(self.form.faces, tiers, strict=True):
+            values[face.axis] = (mask & -mask).bit_length() - 1
+        return self._write(values, texts, self.draw_qr(page["qr"], version), version)
 
     def content(self, page: PageData) -> list[bytes]:
         """Return each page's content stream as WeasyPrint writes it, byte by byte: what tests compare.
@@ -208,58 +209,31 @@ class Stamper:
         for setter in self._slots:
             path = setter.slot.path
             if len(path) == 3:
-                row = rows[path[1]]
-                if row is not None and (not setter.asks or holds(setter.asks, values)):
-                    found.append((setter, row[path[2]]))
+                row = rows[int(path[1])]
+                if row is not None and setter.is_there(values):
+                    found.append((setter, row[str(path[2])]))
             else:
-                value = page[path[0]]
+                value = page[str(path[0])]
                 if type(value) is not str:
                     value = " ".join(value) if isinstance(value, list) else str(value)
-                if not setter.asks or holds(setter.asks, values):
+                if setter.is_there(values):
                     found.append((setter, value))
         return found
 
-    def _begin(self, values: tuple[int, ...]) -> Beginning:
-        found = self._beginnings.get(values)
-        if found is None:
-            if len(self._beginnings) >= _KEPT_BEGINNINGS:
-                self._beginnings.clear()
-            found = self._beginnings[values] = begin_file(self.form, values)
-        return found
-
-    def _write(self, beginning: Beginning, texts: list[list[bytes]], modules: bytes, version: int) -> bytes:
+    def _write(self, values: Sequence[int], texts: list[list[bytes]], modules: bytes, version: int) -> bytes:
         form = self.form
         side = 17 + 4 * version
-        objects = []
-        for page, operators in zip(form.pages, texts, strict=True):
-            stream = b"".join([page.before, *operators, page.after])
-            objects.append(
-                (page.text_number, b"%d 0 obj\n<</Length %d>>\nstream\n%s\nendstream\nendobj\n" % (page.text_number, len(stream), stream))
-            )
-        number = form.qr.image_number
-        objects.append(
-            (
-                number,
-                b"%d 0 obj\n<</Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1"
-                b"/Interpolate false/Length %d>>\nstream\n%s\nendstream\nendobj\n" % (number, side, side, len(modules), modules),
-            )
+        own = [
+            (page.text_number, stream_object(page.text_number, b"", b"".join([page.before, *operators, page.after])))
+            for page, operators in zip(form.pages, texts, strict=True)
+        ]
+        about = (
+            b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1/Interpolate false"
+            % (side, side)
         )
-        at = len(beginning.data)
-        rows, index = [], []
-        for number, data in objects:
-            rows.append(b"\1" + at.to_bytes(3) + b"\0")
-            index.append(b"%d 1" % number)
-            at += len(data)
-        identity = hashlib.sha256(b"".join([self._digest, *(data for _, data in objects)])).hexdigest()[:32].encode()
-        own = form.size + 1
-        rows.append(b"\1" + at.to_bytes(3) + b"\0")
-        last = (
-            b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/ID[<%s><%s>]/Prev %d/W[1 3 1]/Index[%s %d 1]"
-            b"/Length %d>>\nstream\n%s\nendstream\nendobj\nstartxref\n%d\n%%%%EOF\n"
-            % (own, own + 1, form.root, form.info, identity, identity, beginning.xref_at, b" ".join(index), own,
-               5 * len(rows), b"".join(rows), at)
-        )  # fmt: skip
-        return b"".join([beginning.data, *(data for _, data in objects), last])
+        own.append((form.qr.image_number, stream_object(form.qr.image_number, about, modules)))
+        identity = hashlib.sha256(b"".join([self._digest, *(data for _, data in own)])).hexdigest()[:32]
+        return self._writer.write(values, own, identity.encode())
 
     def _as_weasyprint(self, setter: _SlotSetter, size: Size, lines: list[Line], head: bytes) -> bytes:
         typesetter = setter.setters[setter.slot.sizes.index(size)]
