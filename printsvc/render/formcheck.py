@@ -16,14 +16,16 @@ from typing import Any, Final, cast
 
 from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import InputError, PrintsvcError, RenderError
+from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace
-from printsvc.render.pagedoc import PageScan, boxes_of, is_tagged, scan_html
+from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
 from printsvc.render.scan import read_codes
 from printsvc.render.template import FormLibrary
 
 _LEVELS: Final = "LMQH"
 _QUIET_MODULES: Final = 4
 _POINTS_PER_INCH: Final = 72
+_INK: Final = 128  # darker than that is ink on a 1-bit printer
 _MODULE_MM: Final = 0.35  # below it, readers fail often (docs/forms.md)
 _OUTSIDE: Final = re.compile(
     r"""(?:https?|ftp|file|data|blob):|(?:src|href)\s*=\s*["']?\s*//|url\(\s*["']?\s*//|@import""", re.IGNORECASE
@@ -69,8 +71,8 @@ class _Check:
             self.check_outside(name, _read(self.folder / Path(name).name))
         self.check_qr(form)
         self.check_sources(form)
-        sample = self.sample(form)
-        if sample is not None and not self.found:
+        sample = None if self.found else self.sample(form)
+        if sample is not None:
             for page in _variants(form, sample):
                 self.check_slots(form, page)
             if not self.found:
@@ -250,8 +252,13 @@ class _Check:
             (scan.language == form.languages[0], "<html", "Thẻ html phải có lang.", "The html element needs its lang."),
             (bool(scan.title), "<title", "Thiếu thẻ title.", "There is no title."),
             ("h1" in scan.elements, "<body", "Thiếu tiêu đề h1.", "There is no heading h1."),
-            (scan.images_without_text == 0, "<img", "Hình phải có alt.", "A picture needs its alt."),
-            (scan.headers_without_scope == 0, "<th", "Thẻ th phải có scope.", "A th needs its scope."),
+            (scan.images_without_text == 0, r"<img(?![^>]*alt=)", "Hình phải có alt.", "A picture needs its alt."),
+            (
+                scan.headers_without_scope == 0,
+                r"<th(?![^>]*scope=)\b",
+                "Thẻ th phải có scope.",
+                "A th needs its scope.",
+            ),
             (
                 set(form.languages) <= scan.languages,
                 "<body",
@@ -261,7 +268,8 @@ class _Check:
         )
         for holds, needle, vi, en in wanted:
             if not holds:
-                self.add("page.html", self.line_of("page.html", needle), "tags", vi, en)
+                line = next((at for at, text in _lines(self.texts["page.html"]) if re.search(needle, text)), 0)
+                self.add("page.html", line, "tags", vi, en)
 
     def check_drawn(self, form: Form, sample: PageData) -> None:
         """Every kind of page comes out; the sample reads back and is tagged; nothing variable stands on the QR."""
@@ -298,12 +306,32 @@ class _Check:
                 )
             else:
                 drawn.append((page, place))
+        self.check_quiet(form, sample, drawn)
         for name, at, (left, top, right, bottom) in boxes:
             for page, place in drawn:
                 x, y = place.left_dots * scale, place.top_dots * scale
                 side = place.side_dots * scale
                 if at == page and left < x + side and right > x and top < y + side and bottom > y:
                     self.add_slot(name, "qr_covered", "Ô này đè lên chỗ của mã QR.", "It stands on the QR's place.")
+
+    def check_quiet(self, form: Form, sample: PageData, drawn: list[tuple[int, QrPlace]]) -> None:
+        """Nothing at all is drawn in the quiet zone of the largest symbol."""
+        qr = form.qr
+        for page, place in drawn:
+            largest = "0" * alphanumeric_capacity(qr.level, min(place.max_version, qr.max_version))
+            pdf = self.library.render_pdf(self.form_id, _changed(sample, qr=largest))
+            side, inset = place.side_dots, (place.side_dots - qr.side_dots(place.max_version)) // 2
+            picture = draw_pages(pdf, dpi=qr.dpi)[page]
+            square = picture.crop((place.left_dots, place.top_dots, place.left_dots + side, place.top_dots + side))
+            square.paste(255, (inset - 1, inset - 1, side - inset + 1, side - inset + 1))
+            if cast(tuple[int, int], square.getextrema())[0] < _INK:
+                self.add(
+                    "form.toml",
+                    self.line_of("form.toml", f'name = "{place.name}"'),
+                    "qr_covered",
+                    f"Có nét in trong vùng trống của chỗ {place.name}.",
+                    f"Something is drawn in the quiet zone of the place {place.name}.",
+                )
 
     # --- where it is
 
@@ -346,11 +374,14 @@ class _Check:
                 line = trace.tb_lineno
             trace = trace.tb_next
         unknown = re.search(r"has no attribute '([^']+)'", str(error.__cause__))
-        if unknown and f".{unknown[1]}" not in self.texts["page.html"]:
+        fields = PageData.__annotations__.keys() | DoseRow.__annotations__.keys()
+        if unknown and not (unknown[1] not in fields and f".{unknown[1]}" in self.texts["page.html"]):
             self.add_slot(
                 unknown[1], "slot_unknown", "Ô này không có trong form.toml.", "form.toml does not declare it."
             )
             return
+        if unknown:
+            line = self.line_of("page.html", f".{unknown[1]}")
         why = f" ({error.__cause__})" if line else ""  # Jinja2 names the field, never its text
         self.add("page.html", line, "template", error.vi + why, error.en + why)
 

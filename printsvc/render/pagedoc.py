@@ -106,15 +106,20 @@ def is_tagged(pdf: bytes) -> bool:
         return bool(raw.FPDFCatalog_IsTagged(document.raw))
 
 
-def draw_png(pdf: bytes, *, dpi: int) -> bytes:
-    """Return the pages as one grey PNG, one under the other with a dark gap between them."""
+def draw_pages(pdf: bytes, *, dpi: int) -> list[Image.Image]:
+    """Return a grey picture of each page."""
     import pypdfium2
 
     with pypdfium2.PdfDocument(pdf) as document:
-        pages = [page.render(scale=dpi / _POINTS_PER_INCH, grayscale=True).to_pil().convert("L") for page in document]
-    picture = Image.new(
-        "L", (max(page.width for page in pages), sum(page.height + _GAP_PX for page in pages) - _GAP_PX), 96
-    )
+        scale = dpi / _POINTS_PER_INCH
+        return [page.render(scale=scale, grayscale=True).to_pil().convert("L") for page in document]
+
+
+def draw_png(pdf: bytes, *, dpi: int) -> bytes:
+    """Return the pages as one grey PNG, one under the other with a dark gap between them."""
+    pages = draw_pages(pdf, dpi=dpi)
+    height = sum(page.height + _GAP_PX for page in pages) - _GAP_PX
+    picture = Image.new("L", (max(page.width for page in pages), height), 96)
     top = 0
     for page in pages:
         picture.paste(page, (0, top))
