@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
-from printsvc.domain.form import PageData
+from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import InputError, PrintsvcError, Problem
@@ -31,7 +31,7 @@ from printsvc.flows.issue import make_certificate, make_job
 from printsvc.flows.page import page_of
 from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
-from printsvc.render.draw import Drawer
+from printsvc.render.draw import Drawn
 from printsvc.store.doses import ISSUED, StoredDose
 
 DEFAULT_AUTHORITY = "SỞ Y TẾ"
@@ -86,10 +86,18 @@ class LineResult:
     reasons: tuple[Mapping[str, str], ...] = ()
 
 
+class Draws(Protocol):
+    """Draws pages; see render/draw. A line that takes longer than `timeout_s` hangs."""
+
+    timeout_s: float
+
+    def draw(self, form_id: FormId, page: PageData) -> Drawn: ...
+
+
 class Issuer:
     """Makes the certificates of a run: the same line, the same bytes. For one thread at a time."""
 
-    def __init__(self, run: Run, *, signer: Signer, drawer: Drawer, sites: Mapping[str, Site], folder: Path) -> None:
+    def __init__(self, run: Run, *, signer: Signer, drawer: Draws, sites: Mapping[str, Site], folder: Path) -> None:
         self._run = run
         self._signer = signer
         self._drawer = drawer

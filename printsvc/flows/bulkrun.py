@@ -9,7 +9,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.form import FormId
 from printsvc.domain.site import Site
 from printsvc.errors import StateError
-from printsvc.flows.bulk import Issuer, Line, LineResult, LineStatus, Run, body_digest
+from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run, body_digest
 from printsvc.flows.services import FormChoice
 from printsvc.render.draw import RenderSetup
 from printsvc.render.pool import start_worker, worker_drawer
@@ -48,6 +48,9 @@ class WorkerSetup:
     passphrase: bytes
     sites: Mapping[str, Site]
     folder: Path
+
+
+MakeExecutor = Callable[[WorkerSetup, int], Executor]
 
 
 @dataclass(slots=True)
@@ -96,7 +99,13 @@ def count_lines(file: Path) -> int:
 
 
 def issue_file(
-    file: Path, ledger: BulkLedger, setup: WorkerSetup, *, workers: int, tell: Callable[[Progress], None]
+    file: Path,
+    ledger: BulkLedger,
+    setup: WorkerSetup,
+    *,
+    workers: int,
+    tell: Callable[[Progress], None],
+    make_executor: MakeExecutor | None = None,
 ) -> Progress:
     """Bring every line of the file to an end and into the ledger, then write `issued.ndjson` and `report.ndjson`.
 
@@ -104,7 +113,7 @@ def issue_file(
     """
     progress = Progress(count_lines(file))
     _forget_lost_files(ledger, setup.folder)
-    with _Workers(setup, workers) as crew:
+    with _Workers(setup, workers, make_executor or spawn_workers) as crew:
         under_way: set[str] = set()
         deferred: deque[tuple[Line, bytes, str]] = deque()
         source = _fresh_lines(file, ledger, progress)
@@ -176,8 +185,9 @@ def write_reports(ledger: BulkLedger, folder: Path) -> None:
 class _Workers:
     """Processes that take blocks of lines. One that dies loses none: its lines are done again one by one, apart."""
 
-    def __init__(self, setup: WorkerSetup, workers: int) -> None:
+    def __init__(self, setup: WorkerSetup, workers: int, make_executor: MakeExecutor) -> None:
         self._setup = setup
+        self._make_executor = make_executor
         self._most = workers * _BLOCKS_A_WORKER
         self._workers = workers
         self._executor = self._new(workers)
@@ -239,27 +249,36 @@ class _Workers:
             executor.shutdown(wait=True)
         return results
 
-    def _new(self, workers: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(self._setup,)
-        )
+    def _new(self, workers: int) -> Executor:
+        return self._make_executor(self._setup, workers)
+
+
+def spawn_workers(setup: WorkerSetup, workers: int) -> Executor:
+    """Return fresh processes that are ready to issue."""
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(setup,)
+    )
 
 
 _issuer: Issuer | None = None
 
 
 def _start(setup: WorkerSetup) -> None:
-    global _issuer
     start_worker(setup.render)
+    start_issuer(setup, worker_drawer(setup.render))
+
+
+def start_issuer(setup: WorkerSetup, drawer: Draws) -> None:
+    """Make this process issue for a run."""
+    global _issuer
     key = open_private_key(setup.signer.sealed_key, setup.passphrase)
     signer = LocalSigner(setup.signer.certificate, key)
-    drawer = worker_drawer(setup.render)
     _issuer = Issuer(setup.run, signer=signer, drawer=drawer, sites=setup.sites, folder=setup.folder)
 
 
 def _issue(lines: Sequence[Line]) -> list[LineResult]:
     """In a process: the results of some lines. A line that takes too long ends the process."""
-    assert _issuer is not None, "the process was started by _start"
+    assert _issuer is not None, "the process was started by start_issuer"
     results = []
     in_main_thread = threading.current_thread() is threading.main_thread()
     for line in lines:

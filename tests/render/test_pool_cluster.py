@@ -136,7 +136,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def setup(fonts: Path, tmp_path: Path) -> RenderSetup:
     """With templates of our own: the digest is over all of them, and nobody else changes these."""
     shutil.copytree(ROOT / "templates" / A4, tmp_path / "templates" / A4)
-    plain = RenderSetup(tmp_path / "templates", fonts, forms=(A4,))
+    plain = RenderSetup(tmp_path / "templates", fonts, tmp_path / "cache", forms=(A4,))
     return replace(plain, sources=sources_digest(plain))
 
 

@@ -1,0 +1,312 @@
+"""Bulk issue: every line comes to one end, whatever is repeated, broken or killed; papers here are one line long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmarks.people import dose_events
+from hypothesis import given
+from hypothesis import strategies as st
+
+from printsvc.credential.keys import LocalSigner, seal_private_key
+from printsvc.credential.trust import make_trust_list
+from printsvc.credential.verify import verify_request
+from printsvc.domain.form import FormId, PageData
+from printsvc.errors import StateError
+from printsvc.flows import bulkrun
+from printsvc.flows.bulk import LineStatus, Run, file_name, opaque_of
+from printsvc.flows.bulkrun import ISSUED, REPORT, Progress, WorkerSetup, begin, issue_file, start_issuer
+from printsvc.flows.services import FormChoice
+from printsvc.render.draw import Drawn, RenderSetup, Way
+from printsvc.store.bulkledger import BulkLedger
+from printsvc.store.keyfile import SealedSigner
+
+NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
+A4 = FormId("a4/43-2022")
+
+
+class TextDrawer:
+    """Draws a page as its QR text."""
+
+    timeout_s = 60.0
+
+    def draw(self, form_id: FormId, page: PageData) -> Drawn:
+        return Drawn(f"%PDF {form_id} {page['uvci']} {page['site_name']} {page['qr']}".encode(), Way.STAMP)
+
+
+class Here(Executor):
+    """Works at once; dies where a line says so. `kill_after` raises in the middle of everything, as SIGKILL would."""
+
+    kill_after = 10**9
+
+    def __init__(self, setup: WorkerSetup, workers: int) -> None:
+        self.setup = setup
+        self.broken = False
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if self.broken:
+            raise BrokenExecutor
+        start_issuer(self.setup, TextDrawer())
+        if any(b"KILLS" in line.text for line in args[0]):
+            self.broken = True
+            future.set_exception(BrokenExecutor())
+            return future
+        Here.kill_after -= 1
+        results = fn(*args)
+        if Here.kill_after < 0:
+            raise KeyboardInterrupt
+        future.set_result(results)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "kill_after", 10**9)
+
+
+@pytest.fixture
+def run(signer: LocalSigner) -> Run:
+    form = FormChoice(A4, "iso_a4_210x297mm", 1000)
+    return Run(b"\x17" * 32, NOW, form, signer.kid.hex(), "sources", "Bộ Y tế Việt Nam", "VN")
+
+
+@pytest.fixture
+def issue(signer: LocalSigner, run: Run, tmp_path: Path) -> Callable[..., Path]:
+    """`issue(lines, folder, run)`: a run over these lines (documents, or bytes as they are); returns the folder."""
+    sealed = SealedSigner("dsc", signer.certificate, seal_private_key(signer.private_key, b"open"))
+
+    def begun(lines: list[Any], name: str = "out", wanted: Run = run, workers: int = 2) -> Path:
+        file = tmp_path / f"{name}.ndjson"
+        text = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+        file.write_bytes(b"\n".join(text) + b"\n")
+        folder = tmp_path / name
+        ledger = BulkLedger(folder)
+        try:
+            setup = WorkerSetup(RenderSetup(Path(), Path()), begin(ledger, wanted), sealed, b"open", {}, folder)
+            told: list[tuple[int, int]] = []
+
+            def tell(progress: Progress) -> None:
+                told.append((progress.done, progress.total))
+
+            issue_file(file, ledger, setup, workers=workers, tell=tell, make_executor=Here)
+            assert told == [] or told[-1][0] == told[-1][1]
+        finally:
+            ledger.close()
+        return folder
+
+    return begun
+
+
+def events(count: int) -> list[dict[str, Any]]:
+    source = dose_events(7, now=NOW)
+    return [next(source) for _ in range(count)]
+
+
+def told(folder: Path, name: str = REPORT) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
+
+
+def papers(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/*.pdf")}
+
+
+def test_every_line_becomes_a_signed_paper_with_a_name_that_tells_nothing(
+    issue: Callable[..., Path], signer: LocalSigner
+) -> None:
+    lines = events(200)
+    folder = issue(lines)
+    issued = told(folder, ISSUED)
+    assert [one["dose_id"] for one in issued] == [line["dose_id"] for line in lines]
+    assert [one["line"] for one in issued] == list(range(1, 201))
+    assert told(folder) == []
+    found = papers(folder)
+    assert sorted(found) == sorted(one["file"] for one in issued)
+    trust = make_trust_list([signer.certificate], version=1, made_at=NOW)
+    for one in issued[:20]:
+        code = found[one["file"]].decode().partition(" HC1:")[2]
+        assert verify_request({"id": 1, "code": "HC1:" + code}, trust=trust, now=NOW)["verdict"] == "valid"
+    everything = "".join(found) + "".join(map(str, folder.rglob("*")))
+    for line in lines:
+        assert line["person"]["id_number"] not in everything
+        assert line["dose_id"] not in everything
+
+
+def test_what_is_not_issued_is_told_with_its_reason(issue: Callable[..., Path]) -> None:
+    good, held, wrong, too_long = events(4)
+    held["identity"] = {"status": "unchecked"}
+    wrong["dose"]["lot"] = "?"
+    too_long["dose_id"] = ""
+    folder = issue([good, held, wrong, b"{", b"[1]", b"\xff", b"   ", too_long])
+    assert len(told(folder, ISSUED)) == 1
+    report = told(folder)
+    assert [(one["line"], one["outcome"]) for one in report] == [
+        (2, "held"),
+        (3, "invalid"),
+        (4, "invalid"),
+        (5, "invalid"),
+        (6, "invalid"),
+        (8, "invalid"),
+    ]
+    assert report[0]["reasons"][0]["code"] == "identity_unchecked"
+    assert report[1]["reasons"][0]["pointer"] == "/dose/lot"
+    assert report[2]["reasons"][0]["code"] == "not_json"
+    assert all(reason["vi"] != reason["en"] for one in report for reason in one["reasons"])
+
+
+def test_a_dose_that_comes_again_gets_no_second_certificate(issue: Callable[..., Path]) -> None:
+    """Beside the first one, in the same block; far behind it; after a held one; after one that was wrong."""
+    lines = events(300)
+    other = json.loads(json.dumps(lines[0])) | {
+        "site_id": "DN-NHS-01" if lines[0]["site_id"] == "HN-HBT-01" else "HN-HBT-01"
+    }
+    held = lines[5] | {"identity": {"status": "unchecked"}}
+    wrong = lines[6] | {"site_id": ""}
+    shuffled = dict(reversed(lines[0].items()))
+    everything = [lines[0], lines[0], other, held, wrong, *lines[1:5], lines[5], *lines[6:], shuffled, other, lines[0]]
+    folder = issue(everything)
+    report = {one["line"]: one["outcome"] for one in told(folder)}
+    last = len(everything)
+    assert report == {
+        2: "replayed",
+        3: "conflict",
+        4: "held",
+        5: "invalid",
+        10: "conflict",  # the dose is held already, with another body
+        last - 2: "replayed",
+        last - 1: "conflict",
+        last: "replayed",
+    }
+    doses = [one["dose_id"] for one in told(folder, ISSUED)]
+    assert len(doses) == len(set(doses)) == 299
+    assert len(papers(folder)) == 299
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 7])
+def test_a_run_that_is_cut_short_goes_on_with_the_same_bytes(issue: Callable[..., Path], after: int) -> None:
+    lines = events(600)
+    lines[40] = lines[39]
+    whole = issue(lines, "whole")
+    Here.kill_after = after
+    with pytest.raises(KeyboardInterrupt):
+        issue(lines, "cut")
+    Here.kill_after = 10**9
+    before = papers(whole.with_name("cut"))
+    cut = issue(lines, "cut")
+    assert papers(cut) == papers(whole)
+    assert before.items() <= papers(cut).items()
+    for name in (ISSUED, REPORT):
+        assert (cut / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_run_that_is_over_does_nothing_again(issue: Callable[..., Path]) -> None:
+    lines = events(100)
+    folder = issue(lines)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("*/*.pdf")}
+    Here.kill_after = 0
+    assert issue(lines) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*/*.pdf")} == stamps
+
+
+def test_a_paper_that_was_lost_is_made_again_and_is_the_same(issue: Callable[..., Path]) -> None:
+    lines = events(50)
+    folder = issue(lines)
+    before = papers(folder)
+    lost, cut = list(before)[:2]
+    (folder / lost).unlink()
+    (folder / cut).write_bytes(b"%P")
+    issue(lines)
+    assert papers(folder) == before
+
+
+def test_lines_may_be_added_but_not_changed(issue: Callable[..., Path]) -> None:
+    lines = events(30)
+    issue(lines[:20])
+    folder = issue(lines)
+    assert len(papers(folder)) == 30
+    with pytest.raises(StateError) as caught:
+        issue([lines[1], lines[0], *lines[2:]])
+    assert caught.value.code == "other_input"
+
+
+@pytest.mark.parametrize("name", ["kid", "sources", "issuer", "country"])
+def test_another_key_or_form_is_refused_for_half_a_folder(issue: Callable[..., Path], run: Run, name: str) -> None:
+    lines = events(3)
+    issue(lines)
+    with pytest.raises(StateError) as caught:
+        issue(lines, wanted=replace(run, **{name: "XX"}))
+    assert caught.value.code == "other_run"
+    assert name in caught.value.en
+    issue(lines, wanted=replace(run, secret=b"\0" * 32, started_at=datetime(2022, 1, 1, tzinfo=UTC)))
+
+
+def test_two_runs_in_one_folder_do_not_meet(issue: Callable[..., Path], tmp_path: Path) -> None:
+    ledger = BulkLedger(tmp_path / "out")
+    try:
+        with pytest.raises(StateError):
+            issue(events(1))
+    finally:
+        ledger.close()
+
+
+def test_a_line_that_kills_two_processes_stands_alone(issue: Callable[..., Path]) -> None:
+    lines = events(150)
+    lines[70]["person"]["address"] = "KILLS"
+    lines[71]["person"]["address"] = "KILLS TOO"
+    folder = issue(lines)
+    assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [
+        (71, "render_crashed"),
+        (72, "render_crashed"),
+    ]
+    assert len(papers(folder)) == 148
+
+
+@given(st.binary(min_size=32, max_size=32), st.lists(st.text(max_size=20), unique=True, max_size=20))
+def test_every_dose_has_its_own_number_which_depends_on_the_secret(secret: bytes, dose_ids: list[str]) -> None:
+    opaque = [opaque_of(secret, dose_id) for dose_id in dose_ids]
+    assert len(set(opaque)) == len(dose_ids)
+    assert all(len(one) == 16 for one in opaque)
+    other = bytes(reversed(secret)) if secret != secret[::-1] else b"\1" * 32
+    assert not set(opaque) & {opaque_of(other, dose_id) for dose_id in dose_ids}
+
+
+def test_a_files_name_is_the_uvcis_opaque_part() -> None:
+    assert file_name("URN:UVCI:01:VN:3F0A77#:") == "3f/3F0A77.pdf"
+
+
+def test_the_ledger_never_enters_a_dose_twice(tmp_path: Path) -> None:
+    ledger = BulkLedger(tmp_path)
+    row = [1, b"", LineStatus.ISSUED, "D-1", "HN-1", "URN:1", "f", 1, "stamp", "", "[]"]
+    try:
+        ledger.enter([row])
+        with pytest.raises(Exception, match="ledger"):
+            ledger.enter([[2, *row[1:5], "URN:2", *row[6:]]])
+        with pytest.raises(Exception, match="ledger"):
+            ledger.enter([[3, b"", LineStatus.ISSUED, "D-3", *row[4:]]])
+        assert ledger.counts() == {"issued": 1}
+    finally:
+        ledger.close()
+
+
+def test_made_up_people_are_the_same_for_the_same_seed() -> None:
+    first = dose_events(3, now=NOW)
+    again = dose_events(3, now=NOW, first=5)
+    skipped = [next(first) for _ in range(8)][5:]
+    assert skipped == [next(again) for _ in range(3)]
+    assert skipped != events(8)[5:]
+
+
+def test_the_loop_ends_when_there_is_nothing_to_do(issue: Callable[..., Path]) -> None:
+    folder = issue([b"   "])
+    assert told(folder) == told(folder, ISSUED) == []
+    assert bulkrun.count_lines(folder.with_name("out.ndjson")) == 0
