@@ -19,7 +19,7 @@ from printsvc.domain.site import Site, SiteId
 from printsvc.domain.uvci import Uvci, make_uvci
 from printsvc.errors import NotFoundError
 from printsvc.flows.issue import make_job
-from printsvc.flows.page import ROWS, dose_rows, group_uvci, page_of
+from printsvc.flows.page import ROWS, dose_rows, group_uvci, more_dose_rows, page_of
 from printsvc.flows.services import FormChoice
 from printsvc.store.doses import StoredDose
 
@@ -121,6 +121,25 @@ def test_rows_hold_each_dose_at_most_once_and_the_attested_one_always(
     assert len(lots) == len(set(lots)) == min(len(doses), 7)
     assert [row["lot"] for row in rows if row and row["attested"]] == [f"LOT{attested.dose_pk}"]
     assert rows == dose_rows(attested, data.draw(st.permutations(doses)), {}), "the order of the input says nothing"
+    more = more_dose_rows(attested, data.draw(st.permutations(doses)), {})
+    assert sorted(lots + [row["lot"] for row in more]) == sorted(f"LOT{dose.dose_pk}" for dose in doses)
+    assert not any(row["attested"] for row in more)
+
+
+def test_doses_without_a_row_follow_in_the_order_of_time() -> None:
+    doses = [dose(n, n, at=NOW + days(n)) for n in range(1, 10)]
+    told = page(doses[0], others=reversed(doses))
+    assert [row["lot"] for row in told["more_rows"]] == ["LOT8", "LOT9"]
+    assert [row["label"] for row in told["more_rows"]] == ["Mũi 8 / Dose 8", "Mũi 9 / Dose 9"]
+    assert page(doses[0])["more_rows"] == []
+
+
+def test_phone_and_address_are_there_for_the_forms_that_show_them() -> None:
+    told = page(dose(1, 1, person=replace(KHAI, phone="0912345678", address="12 Phố Huế")))
+    assert (told["phone_masked"], told["address"]) == ("••••••5678", "12 Phố Huế")
+    assert "0912345678" not in repr(told)
+    unknown = page(dose(1, 1))
+    assert (unknown["phone_masked"], unknown["address"]) == ("", "")
 
 
 # --- the rest of the page
