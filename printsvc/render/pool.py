@@ -15,14 +15,18 @@ docs/bench.md has figures of both. Bulk runs send whole blocks of lines instead 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import fcntl
 import gc
 import hashlib
 import json
 import math
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,6 +34,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.connection import wait
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -364,6 +369,8 @@ def start_worker(setup: RenderSetup) -> None:
     """Make this process a worker of its parent: deaf to Ctrl-C, gone when the parent is, fonts and forms loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if setup.cache_dir is not None:
+        _use_own_temp_folder(setup.cache_dir / "workers")
     draw_page(setup, None, None)
     # What is loaded stays: the collector need not walk it for every page (a tenth of a page's time).
     gc.collect()
@@ -376,6 +383,25 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def _use_own_temp_folder(below: Path) -> None:
+    """Put this process's temporary files (WeasyPrint's fonts) below `below`, and clear what killed workers left there.
+
+    The lock that a worker keeps on its folder says that it lives; it goes with the process, however that ends.
+    """
+    below.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(below / "lock", "w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        for folder in below.glob("worker-*"):
+            left = os.open(folder, os.O_RDONLY)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            os.close(left)
+        tempfile.tempdir = tempfile.mkdtemp(prefix="worker-", dir=below.absolute())
+        fcntl.flock(os.open(tempfile.tempdir, os.O_RDONLY), fcntl.LOCK_EX)
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 
 @cache
