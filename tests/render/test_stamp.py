@@ -28,6 +28,7 @@ from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, QrCapacityError
 from printsvc.render.compiler import compile_form
 from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper, parse_compiled
+from printsvc.render.stamp.layout import break_points
 from printsvc.render.template import FormLibrary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,6 +254,19 @@ def test_any_text_is_stamped_as_weasyprint_draws_it_or_left_to_it(
     except NeedsWeasyPrint:
         return
     assert_same_content(library, stamper, page)
+
+
+@given(text=st.text("AĐễz19 -/.,:;'()&+<#•@=*_", min_size=1, max_size=16))
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_lines_break_where_pango_breaks_them(library: FormLibrary, text: str) -> None:
+    from weasyprint.text.line_break import get_log_attrs
+
+    library.form(A4)
+    text = " ".join(text.split())
+    points = break_points(text)
+    if text and points is not None:
+        attributes = get_log_attrs(text, "vi")
+        assert points == [at for at in range(len(text)) if not at or attributes[at].is_line_break], text
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -10,7 +10,7 @@ from printsvc.render.compiler.drawing import SLOT, Box, Drawing, compile_error, 
 from printsvc.render.compiler.merge import Flag, FlagOf, Node, merge
 from printsvc.render.compiler.variants import LONGER, Path, base_page, list_axes, text_at, with_value, without_unknown
 from printsvc.render.formfile import Form
-from printsvc.render.stamp.axes import FILLED, SIZE
+from printsvc.render.stamp.axes import FILLED, ROW, SIZE
 from printsvc.render.stamp.compiled import Axis
 from printsvc.render.template import FormLibrary
 
@@ -78,6 +78,9 @@ def survey_form(library: FormLibrary, form: Form, paths: Mapping[str, Path], pag
                 for name, box in drawing.boxes.items()
                 if box.lines and _place(box) != _place(base.boxes[name])
             }
+            for name in names_there:
+                if axis.kind == ROW and paths[name][:2] != ("rows", int(axis.subject)):
+                    raise compile_error(form_id, f"it moves when row {axis.subject} is {value}", name)
             if names_there:
                 more = max(len(form.rule(name).sizes_pt) for name in names_there)
                 steps_there = [draw(library, form_id, variant_page, at_size(index)) for index in range(more)]
@@ -94,7 +97,8 @@ def survey_form(library: FormLibrary, form: Form, paths: Mapping[str, Path], pag
 
 
 def _place(box: Box) -> tuple[int, float, float, float]:
-    return box.page, box.left, box.width, box.baseline
+    # Not to the last bit: what stands before a box may have been added up in another order.
+    return box.page, round(box.left, 5), round(box.width, 5), round(box.baseline, 5)
 
 
 def _renamed(drawing: Drawing, names: Mapping[str, str]) -> Drawing:

@@ -16,8 +16,10 @@ from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
 # Both compare whole 1/1024 px; nearer than this the last bit of a float would tell.
 _TOO_NEAR: Final = 2
-# Between these a line breaks only at a space (UAX #14: AL, NU, IS, QU, OP and CL, but for their odd pairs).
-_UNBROKEN: Final = frozenset(".,'()")
+# What is known of line breaking (UAX #14 as Pango 1.50 has it) besides letters, digits and spaces.
+_KNOWN: Final = frozenset("-/.,:;'()&+<#•@=*_")
+_KNOWN_PAIRS: Final = frozenset(("<<", "••", "),", ")."))
+_NEVER_FIRST: Final = frozenset("/.,:;)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +62,67 @@ def place_line(slot: Slot, size: Size, number: int, text: str, body: str, width:
     return Line(text, body, width, size.left + (size.width - width / PER_PX) * slot.align, y)
 
 
+def break_points(text: str) -> list[int] | None:
+    """Return where a line may begin, 0 among them; None if that is not sure."""
+    points = [0]
+    for at, character in enumerate(text):
+        if not character.isalnum() and character != " " and character not in _KNOWN:
+            return None
+        if at and character != " ":
+            last, before = text[at - 1], text[at - 2] if at > 1 else " "
+            if last == " ":
+                if before == "'" or character == "'" or before == "(":
+                    return None  # quotes and brackets bind over spaces
+                if character not in _NEVER_FIRST:
+                    points.append(at)
+            elif not character.isalnum():
+                if not last.isalnum() and last + character not in _KNOWN_PAIRS:
+                    return None
+            elif last == "-":
+                if not before.isalnum():
+                    return None
+                if character.isalpha():
+                    points.append(at)
+            elif last in "/.,:;":
+                if not before.isalnum():
+                    return None
+                # A number goes on after its point or stroke; a word ends at a stroke.
+                if before.isalpha() if character.isdigit() else last == "/":
+                    points.append(at)
+    return points
+
+
 def _break(slot: Slot, text: str, setter: Typesetter, most: int, available: int) -> list[str] | None:
     """The lines, each as long as may be; None if they are more than `most`."""
-    words = text.split(" ")
-    advances = setter.advances(text)
     sums = [0]
-    for advance in advances:
+    for advance in setter.advances(text):
         sums.append(sums[-1] + advance)
+    points = break_points(text)
+    if points is None:
+        if sums[-1] > 1.2 * most * available:
+            return None
+        raise NeedsWeasyPrint("break", slot.name)
     lines: list[str] = []
-    begin = at = 0  # of the line; of the word
-    end = -1  # where the line would end without the word
-    for word in words:
-        stop = at + len(word)
+    begin = end = 0
+    for at, following in zip(points, [*points[1:], len(text)], strict=True):
+        stop = following if following == len(text) or text[following - 1] != " " else following - 1
         width = _width(setter, sums, text, begin, stop)
-        # Pango measures the word in its paragraph, kerned to the space after it; WeasyPrint measures the line alone.
+        # Pango measures the word in its paragraph, kerned to what follows; WeasyPrint measures the line alone.
         in_paragraph = sums[stop] - sums[begin]
         if min(width, in_paragraph) <= available + _TOO_NEAR and max(width, in_paragraph) >= available - _TOO_NEAR:
             raise NeedsWeasyPrint("close", slot.name)
         if width > available:
-            if end < 0:
-                if sums[-1] - sums[begin] > most * available:
+            if at > begin:
+                lines.append(text[begin:end])
+                if len(lines) == most:
                     return None
-                raise NeedsWeasyPrint("word_too_long", slot.name)
-            lines.append(text[begin:end])
-            if len(lines) == most:
-                return None
-            if not all(character.isalnum() or character in _UNBROKEN for character in word):
-                raise NeedsWeasyPrint("break_inside", slot.name)
-            begin = at
-            if _width(setter, sums, text, begin, stop) > available - _TOO_NEAR:
+                begin = at
+                width = _width(setter, sums, text, begin, stop)
+            if width > available - _TOO_NEAR:
                 if sums[-1] - sums[begin] > (most - len(lines)) * available:
                     return None
                 raise NeedsWeasyPrint("word_too_long", slot.name)
         end = stop
-        at = stop + 1
     lines.append(text[begin:])
     return lines
 
