@@ -319,7 +319,7 @@ class _Check:
         qr = form.qr
         for page, place in drawn:
             largest = "0" * alphanumeric_capacity(qr.level, min(place.max_version, qr.max_version))
-            pdf = self.library.render_pdf(self.form_id, _changed(sample, qr=largest))
+            pdf = self.library.render_pdf(self.form_id, _changed(sample, qr=largest, copy_number=2))
             side, inset = place.side_dots, (place.side_dots - qr.side_dots(place.max_version)) // 2
             picture = draw_pages(pdf, dpi=qr.dpi)[page]
             square = picture.crop((place.left_dots, place.top_dots, place.left_dots + side, place.top_dots + side))
