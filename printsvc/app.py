@@ -91,11 +91,12 @@ def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
         settings.fonts_dir,
         settings.data_dir / "cache",
         forms=(FormId(settings.form),),
+        compiles=False,
     )
     make_executor = None
     if settings.pool != "processes":
         # A worker elsewhere makes its own cache, and proves that it has our forms.
-        setup = replace(setup, cache_dir=None, sources=sources_digest(setup))
+        setup = replace(setup, cache_dir=None, compiles=True, sources=sources_digest(setup))
         make_executor = cluster_executor(settings.pool, settings.pool_tls_dir)
     return RenderPool(
         setup,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
+import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, NotFoundError, RenderError
@@ -20,7 +23,9 @@ from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper
 from printsvc.render.template import FormLibrary, process_cache_dir
 
 NOT_COMPILED = "not_compiled"
-"""Reason of a page whose whole form cannot be compiled: it is drawn all the same, slowly."""
+"""Reason of a page whose form is not compiled yet, or cannot be: it is drawn all the same, slowly."""
+
+_LOOK_AGAIN_S: Final = 2.0
 
 
 class Way(StrEnum):
@@ -32,8 +37,10 @@ class Way(StrEnum):
 class RenderSetup:
     """What a worker needs to draw; `timeout_s` ends a page that hangs, with its worker.
 
-    `forms` are made ready before the first page; empty means all. `sources`, where not empty, is what `sources_digest`
-    must give in the worker: one on another machine, with other templates, would draw another paper.
+    `forms` are made ready before the first page; empty means all. With `compiles`, a form that is not in the cache is
+    compiled where it is first wanted, which takes some ten seconds; without it, its pages are drawn slowly until
+    somebody else has compiled it. `sources`, where not empty, is what `sources_digest` must give in the worker: one on
+    another machine, with other templates, would draw another paper.
     """
 
     templates_dir: Path
@@ -41,6 +48,7 @@ class RenderSetup:
     cache_dir: Path | None = None
     timeout_s: float = 60.0
     forms: tuple[FormId, ...] = ()
+    compiles: bool = True
     sources: str = ""
 
 
@@ -81,17 +89,25 @@ class Drawer:
         self._setup = setup
         self.timeout_s = setup.timeout_s
         self._stampers: dict[FormId, Stamper | None] = {}
+        self._look_again_at: dict[FormId, float] = {}
 
     def warm_up(self) -> None:
         """Compile the forms or load them compiled, and draw each sample both ways: then a page takes its usual time.
 
         A form that cannot be drawn stops no other; its own pages will say what is wrong.
         """
-        for form_id in self._setup.forms or self.library.form_ids():
+        for form_id in self._wanted():
             with suppress(RenderError, InputError, NotFoundError):
                 sample = self.library.sample(form_id)
                 self.draw(form_id, sample)
                 self.library.render_pdf(form_id, sample)
+
+    def lacking(self) -> list[FormId]:
+        """Return the forms that were to be made ready and are not compiled."""
+        return [form_id for form_id in self._wanted() if self._stampers.get(form_id) is None]
+
+    def _wanted(self) -> Sequence[FormId]:
+        return self._setup.forms or self.library.form_ids()
 
     def draw(self, form_id: FormId, page: PageData) -> Drawn:
         """Return the page as PDF; equal data give equal bytes. Errors are those of `FormLibrary.render_pdf`."""
@@ -106,26 +122,33 @@ class Drawer:
         return Drawn(self.library.render_pdf(form_id, page), Way.WEASYPRINT, reason)
 
     def stamper(self, form_id: FormId) -> Stamper | None:
-        """Return the form's stamp, None where the form cannot be compiled. NotFoundError if there is no such form."""
-        if form_id not in self._stampers:
-            self.library.form(form_id)  # a form that is not there, or broken, is an error and no way out
-            try:
-                folder = (self._setup.cache_dir or process_cache_dir()) / "forms"
-                self._stampers[form_id] = Stamper(_compiled(self.library, form_id, folder))
-            except RenderError:
-                self._stampers[form_id] = None
-        return self._stampers[form_id]
+        """Return the form's stamp, None where the form is not compiled. NotFoundError if there is no such form."""
+        found = self._stampers.get(form_id)
+        if found is not None or time.monotonic() < self._look_again_at.get(form_id, 0):
+            return found
+        self.library.form(form_id)  # a form that is not there, or broken, is an error and no way out
+        folder = (self._setup.cache_dir or process_cache_dir()) / "forms"
+        compiled = _compiled(self.library, form_id, folder, compiles=self._setup.compiles)
+        self._stampers[form_id] = found = Stamper(compiled) if compiled is not None else None
+        # A form that cannot be compiled stays as it is; one that is being compiled will be there soon.
+        self._look_again_at[form_id] = math.inf if self._setup.compiles else time.monotonic() + _LOOK_AGAIN_S
+        return found
 
 
-def _compiled(library: FormLibrary, form_id: FormId, folder: Path) -> CompiledForm:
-    """The compiled form; several processes that want it compile it once."""
-    # Only where forms are compiled: it imports WeasyPrint's insides, and fonts must be settled before.
-    from printsvc.render.compiler.store import load_compiled
+def _compiled(library: FormLibrary, form_id: FormId, folder: Path, *, compiles: bool) -> CompiledForm | None:
+    """The compiled form, None where there is none; several processes that want it compile it once."""
+    # Only where it is wanted: it imports WeasyPrint's insides, and fonts must be settled before.
+    from printsvc.render.compiler.store import find_compiled, load_compiled
 
+    if not compiles:
+        return find_compiled(library, form_id, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return load_compiled(library, form_id, folder)
+        try:
+            return load_compiled(library, form_id, folder)
+        except RenderError:
+            return None
 
 
 def sources_digest(setup: RenderSetup) -> str:

@@ -94,6 +94,16 @@ class _Refusal:
         return error
 
 
+@dataclass(frozen=True, slots=True)
+class _Lacking:
+    """A worker is ready, but for these forms, which it can only draw slowly."""
+
+    forms: tuple[FormId, ...]
+
+
+_Outcome = Drawn | _Refusal | _Lacking | None
+
+
 class RenderPool:
     """Draws pages in `workers` processes; at most `max_waiting` pages wait for one.
 
@@ -133,6 +143,7 @@ class RenderPool:
         self._page_s = 0.2
         self._since_renewal = 0
         self._renewal: asyncio.Task[None] | None = None
+        self._compiling: asyncio.Task[None] | None = None
         self._poisoned: OrderedDict[str, float] = OrderedDict()
         self._closed = False
         self.counts = counts if counts is not None else PageCounts()
@@ -158,8 +169,13 @@ class RenderPool:
         return list(self._poisoned)
 
     async def warm_up(self) -> None:
-        """Start the processes and load fonts and forms, so that the first page is as quick as the rest."""
-        await self._warm(await self._current())
+        """Start the processes and load fonts and forms, so that the first page is as quick as the rest.
+
+        Where the setup's workers do not compile, a process apart does, and nobody waits for it.
+        """
+        lacking = await self._warm(await self._current())
+        if lacking and not self._setup.compiles and self._compiling is None:
+            self._compiling = asyncio.create_task(self._compile())
 
     async def render(self, form_id: FormId, page: PageData) -> bytes:
         """Return the page as PDF, as `FormLibrary.render_pdf` does and with its errors.
@@ -194,10 +210,11 @@ class RenderPool:
     async def close(self) -> None:
         """End the processes; pages being drawn come out first, waiting ones are refused."""
         self._closed = True
-        if self._renewal is not None:
-            self._renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewal
+        for task in (self._renewal, self._compiling):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         executor, self._executor = self._executor, None
         if executor is not None:
             await _shut_down(executor)
@@ -205,7 +222,7 @@ class RenderPool:
     async def _draw(self, form_id: FormId, page: PageData) -> Drawn:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        outcome: Drawn | _Refusal | None
+        outcome: _Outcome
         while True:
             executor = await self._current()
             try:
@@ -222,10 +239,10 @@ class RenderPool:
         self._page_s += _NEWEST_WEIGHT * (loop.time() - started - self._page_s)
         if isinstance(outcome, _Refusal):
             raise outcome.error()
-        assert outcome is not None, "a page was sent"
+        assert isinstance(outcome, Drawn), "a page was sent"
         return outcome
 
-    async def _draw_apart(self, form_id: FormId, page: PageData) -> Drawn | _Refusal | None:
+    async def _draw_apart(self, form_id: FormId, page: PageData) -> _Outcome:
         """Draw a page whose worker died, alone in a process; that stays for the others that the crash hit."""
         self._wait_apart += 1
         try:
@@ -245,16 +262,29 @@ class RenderPool:
                 unused, self._apart = self._apart, None
                 await _shut_down(unused)
 
-    async def _warm(self, executor: Executor) -> None:
+    async def _compile(self) -> None:
+        setup = replace(self._setup, compiles=True)
+        process = multiprocessing.get_context("spawn").Process(target=start_worker, args=(setup,), daemon=True)
+        try:
+            await asyncio.to_thread(process.start)
+            while process.is_alive():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.2)
+        finally:
+            if process.is_alive():
+                process.terminate()
+        if process.exitcode:
+            _LOG.error("the process that compiles forms died; pages go the slow way")
+
+    async def _warm(self, executor: Executor) -> bool:
+        """Return whether a form is not compiled."""
         first = await self._submit(executor, None, None)  # it compiles what the others then only load
         others = await asyncio.gather(*(self._submit(executor, None, None) for _ in range(self._workers)))
         for outcome in (first, *others):
             if isinstance(outcome, _Refusal):
                 raise outcome.error()
+        return any(isinstance(outcome, _Lacking) for outcome in (first, *others))
 
-    async def _submit(
-        self, executor: Executor, form_id: FormId | None, page: PageData | None
-    ) -> Drawn | _Refusal | None:
+    async def _submit(self, executor: Executor, form_id: FormId | None, page: PageData | None) -> _Outcome:
         try:
             # In a thread: submitting may start a process, which takes some 20 ms.
             future = await asyncio.to_thread(executor.submit, draw_page, self._setup, form_id, page)
@@ -415,7 +445,7 @@ def worker_drawer(setup: RenderSetup) -> Drawer:
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> Drawn | _Refusal | None:
+def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> _Outcome:
     """In the worker: draw the page, or only get ready where there is none.
 
     A page that takes longer than the setup allows kills the worker: SIGALRM, unhandled, also ends a loop in C. (Not
@@ -426,7 +456,7 @@ def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None)
         try:
             drawer = worker_drawer(setup)
             if form_id is None or page is None:
-                return None
+                return _Lacking(lacking) if (lacking := tuple(drawer.lacking())) else None
             if in_main_thread:
                 signal.setitimer(signal.ITIMER_REAL, setup.timeout_s)
             try:

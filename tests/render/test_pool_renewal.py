@@ -213,3 +213,27 @@ async def test_a_refusal_does_not_count_as_drawn(
         with pytest.raises(InputError):
             await pool.render(A4, cast(PageData, sample | {"full_name": "漢"}))
     assert sum(counts.drawn.values()) == 1
+
+
+async def test_a_form_is_compiled_apart_while_pages_come_and_then_stamped(
+    templates: Path, fonts: Path, tmp_path: Path, sample: PageData
+) -> None:
+    setup = RenderSetup(templates, fonts, tmp_path, forms=(A4,), compiles=False)
+    async with RenderPool(setup, workers=1) as pool:
+        await pool.warm_up()
+        assert (await pool.render(A4, sample)).startswith(b"%PDF")
+        assert pool.counts.document() == {"stamped": 0, "way_out": {"not_compiled": 1}}
+        async with asyncio.timeout(180):
+            while not pool.counts.document()["stamped"]:
+                await asyncio.sleep(0.5)
+                await pool.render(A4, sample)
+
+
+async def test_the_service_stops_at_once_while_a_form_is_compiled(templates: Path, fonts: Path, tmp_path: Path) -> None:
+    pool = RenderPool(RenderSetup(templates, fonts, tmp_path, forms=(A4,), compiles=False), workers=1)
+    await pool.warm_up()
+    await asyncio.sleep(1)
+    started = asyncio.get_running_loop().time()
+    await pool.close()
+    assert asyncio.get_running_loop().time() - started < 5
+    assert pids() == []

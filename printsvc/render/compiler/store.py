@@ -24,18 +24,32 @@ def load_compiled(library: FormLibrary, form_id: FormId, cache_dir: Path) -> Com
     Several processes may do so at once: each writes the same bytes.
     """
     sources = digest_of_sources(library, form_id)
-    path = cache_dir / f"{form_id.replace('/', '-')}-{sources[:32]}.cbor"
-    if path.exists():
-        try:
-            return parse_compiled(path.read_bytes())
-        except RenderError:
-            pass  # half a file, or an older format
+    path = _path(cache_dir, form_id, sources)
+    found = _read(path)
+    if found is not None:
+        return found
     form = compile_form(library, form_id, sources=sources)
     cache_dir.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(form.encode())
     draft.replace(path)
     return form
+
+
+def find_compiled(library: FormLibrary, form_id: FormId, cache_dir: Path) -> CompiledForm | None:
+    """Return the compiled form if it is in `cache_dir` and sound, None where it would have to be compiled."""
+    return _read(_path(cache_dir, form_id, digest_of_sources(library, form_id)))
+
+
+def _path(cache_dir: Path, form_id: FormId, sources: str) -> Path:
+    return cache_dir / f"{form_id.replace('/', '-')}-{sources[:32]}.cbor"
+
+
+def _read(path: Path) -> CompiledForm | None:
+    try:
+        return parse_compiled(path.read_bytes())
+    except (FileNotFoundError, RenderError):
+        return None  # not there, half a file, or an older format
 
 
 def digest_of_sources(library: FormLibrary, form_id: FormId) -> str:
