@@ -53,6 +53,7 @@ class _Tables:
     data_codewords: int
     count_bits: int
     block_of: NDArray[np.intp]
+    steps: NDArray[np.intp]
     remainders: NDArray[np.uint64]
     interleave: NDArray[np.intp]
     places: NDArray[np.intp]
@@ -81,13 +82,11 @@ def draw_modules(payload: str, version: int, level: str, mask: int) -> _Bytes:
     side = 17 + 4 * version
     codewords = _data_codewords_of(payload, tables)
     blocks = codewords[tables.block_of]
-    steps = np.arange(blocks.shape[1])
-    contributions = tables.remainders[steps, blocks]
+    contributions = tables.remainders[tables.steps, blocks]
     checks = np.bitwise_xor.reduce(contributions, axis=1).view(np.uint8)[:, : tables.ec]
     stream = np.concatenate((codewords, checks.ravel()))[tables.interleave]
-    bits = np.unpackbits(stream)
     modules = tables.modules.copy()
-    modules[tables.places] ^= bits
+    modules[tables.places] ^= np.unpackbits(stream)
     return modules.reshape(side, side)
 
 
@@ -129,7 +128,7 @@ def _data_codewords_of(payload: str, tables: _Tables) -> _Bytes:
     total = head + len(pair_bits) + 6 * (length & 1)
     bits = np.zeros(8 * tables.data_codewords + 8, dtype=np.uint8)
     header = (0b0010 << tables.count_bits) | length
-    bits[:head] = np.unpackbits(np.array([header << (32 - head)], dtype=">u4").view(np.uint8))[:head]
+    bits[:32] = np.unpackbits(np.frombuffer((header << (32 - head)).to_bytes(4), dtype=np.uint8))
     bits[head : head + len(pair_bits)] = pair_bits
     if length & 1:
         bits[total - 6 : total] = np.unpackbits(np.array([values[-1] << 2], dtype=np.uint8))[:6]
@@ -204,6 +203,7 @@ def _tables(version: int, level: str, mask: int) -> _Tables:
         data_codewords=total,
         count_bits=_count_bits(version),
         block_of=lookup,
+        steps=np.arange(width),
         remainders=remainders,
         interleave=np.array(order, dtype=np.intp),
         places=_placement(version)[: 8 * len(order)],
