@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -55,6 +56,7 @@ def _fail(error: PrintsvcError) -> None:
 @click.group()
 def main() -> None:
     """Prints the certificates of a site. Settings: environment variables PRINTSVC_SPOOLER_…"""
+    os.umask(0o077)  # the journal holds the token, the documents hold names
     _log_json()
 
 
@@ -87,7 +89,17 @@ def enroll_command(code: str, url: str, state_dir: Path | None) -> None:
         _fail(error)
 
 
-@main.command()
+def _settings_epilog() -> str:
+    """Return every setting with its default, for `run --help`."""
+    lines = ["\b", "Settings, from the environment:"]
+    for name, field in Settings.model_fields.items():
+        told = field.default if field.default not in ("", (), None) else "none"
+        lines.append(f"  PRINTSVC_SPOOLER_{name.upper()}  [{told}]")
+        lines.append(f"      {field.description}")
+    return "\n".join(lines)
+
+
+@main.command(epilog=_settings_epilog())
 def run() -> None:
     """Run the agent until it is told to stop."""
     settings = Settings()

@@ -87,6 +87,12 @@ class JournalUnwritableError(StoreError):
     code = "journal_unwritable"
 
 
+class NotSetUpError(StateError):
+    """There is no journal: this machine's agent never enrolled."""
+
+    code = "not_set_up"
+
+
 class JournalDamagedError(StateError):
     """The journal is lost or not readable: a person must look."""
 
@@ -131,7 +137,9 @@ class Journal:
         Raises StoreLockedError where another agent has it, JournalDamagedError, JournalUnwritableError.
         """
         try:
-            (directory / "documents").mkdir(parents=True, exist_ok=True)
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (directory / "documents").mkdir(exist_ok=True, mode=0o700)
+            (directory / "documents").chmod(0o700)
             lock = os.open(directory / "journal.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _full(error) from error
@@ -336,6 +344,7 @@ def _open_database(directory: Path, make_journal_id: Callable[[], str]) -> sqlit
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         try:
+            _keep_private(path)
             _prepare(connection, path, known, make_journal_id)
         except BaseException:
             connection.close()
@@ -353,6 +362,16 @@ def _open_database(directory: Path, make_journal_id: Callable[[], str]) -> sqlit
                 os.fsync(file.fileno())
             _sync_directory(directory)
     return connection
+
+
+def _keep_private(path: Path) -> None:
+    """Take the journal's files (they hold the token) from everybody else; SQLite gives new ones the mode of the first.
+
+    A file of another user is left: it is for that one to close.
+    """
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            path.with_name(name).chmod(0o600)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, known: str, make_journal_id: Callable[[], str]) -> None:
@@ -394,9 +413,17 @@ def _sync_directory(directory: Path) -> None:
 def peek(directory: Path) -> dict[str, Any]:
     """Return what stands in a journal, also while an agent runs with it: counts, unsettled and uncertain jobs.
 
-    Raises JournalDamagedError where there is none that can be read. The token is not among it.
+    Raises NotSetUpError where there was never one, JournalDamagedError where it cannot be read. The token is not
+    among it.
     """
     path = directory / "journal.db"
+    # Made together, the marker last: with neither, nothing was ever printed from here.
+    if not path.exists() and not (directory / "journal.id").exists():
+        raise NotSetUpError(
+            f"Not set up yet: there is no journal in {directory}. Enrol this agent first: "
+            "printsvc-spooler enroll --code CODE --url URL",
+            vi="Chưa thiết lập: hãy đăng ký trước bằng printsvc-spooler enroll --code MÃ --url ĐỊA_CHỈ",
+        )
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
     except sqlite3.OperationalError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def _run(settings: Any) -> None:
     from printsvc import log
     from printsvc.app import serve
 
+    os.umask(0o077)  # names and numbers are in the database, keys and tokens beside it
     log.configure(settings.log_level)
 
     def started(address: str) -> None:
@@ -72,6 +74,7 @@ def migrate() -> None:
     from printsvc.store import migrate as migration
     from printsvc.store.engine import Store
 
+    os.umask(0o077)
     store = Store(read_settings().store_url)
     try:
         click.echo(f"The database is at revision {migration.upgrade(store)}.")

@@ -11,6 +11,7 @@ that refuses a second process (SQLite before 3.51.3 can corrupt a WAL that two c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import queue
@@ -62,7 +63,7 @@ class Store:
             if not parsed.database or parsed.database == ":memory:":
                 raise ValueError("the SQLite store needs a file")
             path = Path(parsed.database).resolve()  # or the same file by another name would have another lock
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _lock_file(path)
             writers = 1
             self.engine = _sqlite_writer(path)
@@ -71,7 +72,10 @@ class Store:
             self.engine = create_engine(
                 parsed, hide_parameters=True, pool_size=writers + 2, max_overflow=4, pool_pre_ping=True
             )
-            self._read_engine = self.engine.execution_options(postgresql_readonly=True)
+            # One snapshot for all statements of a unit, as SQLite has it: figures that are counted together agree.
+            self._read_engine = self.engine.execution_options(
+                postgresql_readonly=True, isolation_level="REPEATABLE READ"
+            )
         self._tasks: queue.SimpleQueue[_Task | object] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._write_loop, name=f"store-writer-{n}", daemon=True) for n in range(writers)
@@ -96,13 +100,15 @@ class Store:
         return task.done
 
     async def read(self, unit: Unit[T]) -> T:
-        """Run `unit` on a connection that cannot write, and return its value."""
+        """Run `unit` on a connection that cannot write and sees one moment throughout, and return its value."""
         if self._closed:
             raise _closed()
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, unit)
 
     def read_now(self, unit: Unit[T]) -> T:
         """Like `read`, on the caller's thread."""
+        if self._closed:
+            raise _closed()
         try:
             with self._read_engine.connect() as connection:
                 return unit(connection)
@@ -232,6 +238,13 @@ def _lock_file(path: Path) -> IO[str]:
     return lock
 
 
+def _keep_private(path: Path) -> None:
+    """Take the database's files from everybody but their owner; SQLite gives the new ones the mode of the first."""
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}.lock"):
+        with contextlib.suppress(FileNotFoundError, PermissionError):  # another's file is for that one to close
+            path.with_name(name).chmod(0o600)
+
+
 def _sqlite_writer(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -244,6 +257,7 @@ def _sqlite_writer(path: Path) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we begin ourselves: the driver would begin too late
+        _keep_private(path)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
 

@@ -37,7 +37,7 @@ MaxJobs 0
 MaxJobsPerPrinter 0
 MaxJobsPerUser 0
 PreserveJobHistory Yes
-PreserveJobFiles Yes
+PreserveJobFiles No
 ErrorPolicy retry-job
 <Location />
   Order allow,deny

@@ -95,12 +95,17 @@ def advise_queue(queue: CupsQueue) -> tuple[str, ...]:
     return tuple(advice)
 
 
-# What cupsd.conf must say so that no job is lost or given up, with what cupsd does where it says nothing.
+# What cupsd.conf must say so that no job is lost or given up, and no document kept, with what cupsd does where it says
+# nothing.
 _CUPSD_CONF = {
+    "preservejobfiles": ("No", "86400", "printed certificates stay on this disk / giấy đã in còn lưu trên máy"),
     "dirtycleaninterval": ("0", "30", "a crash loses queued jobs / mất lệnh in khi sự cố"),
     "maxjobtime": ("0", "10800", "a job that waits for paper is cancelled / lệnh in chờ giấy bị huỷ"),
     "maxjobs": ("0", "500", "a full list refuses jobs / danh sách đầy thì từ chối lệnh in"),
 }
+
+
+_SAME = {"No": ("no", "off", "false", "0")}
 
 
 def check_cupsd(connection: Any) -> tuple[str, ...]:
@@ -118,13 +123,13 @@ def advise_cupsd(text: str) -> tuple[str, ...]:
     """Return what is wrong in the text of a cupsd.conf; the last of several lines counts, as for cupsd."""
     said = {}
     for line in text.splitlines():
-        words = line.split()
+        words = line.partition("#")[0].split()
         if len(words) == 2:
             said[words[0].lower()] = words[1]
     return tuple(
         f"cupsd-{name}: {said.get(name, default)}, should be {right}: {why}"
         for name, (right, default, why) in _CUPSD_CONF.items()
-        if said.get(name, default) != right
+        if said.get(name, default).lower() not in _SAME.get(right, (right,))
     )
 
 
@@ -183,6 +188,8 @@ def create_held(connection: Any, job: Job, attempt: Attempt, document: bytes) ->
         "copies": "1",
         "job-sheets": "none,none",
         "number-up": "1",
+        # PWG 5100.3: the first sheet comes out first; CUPS turns the order around where a printer delivers face up.
+        "page-delivery": "same-order-face-down",
     }
     try:
         cups_job_id = connection.createJob(attempt.queue, attempt.attempt_id, options)

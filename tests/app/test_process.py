@@ -115,6 +115,10 @@ def test_killed_its_workers_end_with_it(own_service: Service) -> None:
 
 
 def test_only_the_owner_reads_keys_and_tokens(service: Service) -> None:
+    databases = list(service.data_dir.glob("printsvc.db*"))
+    assert {path.name for path in databases} >= {"printsvc.db", "printsvc.db-wal", "printsvc.db-shm"}
+    for path in (service.data_dir, *databases):
+        assert path.stat().st_mode & 0o077 == 0, path.name
     for name in ("keys", "dev"):
         folder = service.data_dir / name
         assert folder.stat().st_mode & 0o077 == 0

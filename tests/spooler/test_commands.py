@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from spooler.settings import Settings
+
 
 def spooler(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -40,7 +42,10 @@ def test_enrol_once_and_see_it_in_the_status(service: Any, tmp_path: Path) -> No
 def test_status_without_a_journal_is_an_error_and_makes_none(tmp_path: Path) -> None:
     seen = spooler("status", "--state-dir", str(tmp_path / "none"))
     assert seen.returncode == 1
-    assert "journal" in seen.stderr
+    assert seen.stderr.startswith("Not set up yet")
+    assert "printsvc-spooler enroll" in seen.stderr
+    assert "Chưa thiết lập" in seen.stderr
+    assert "damaged" not in seen.stderr
     assert not (tmp_path / "none").exists()
 
 
@@ -58,3 +63,34 @@ def test_damaged_journal_is_said_in_both_languages(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "damaged" in done.stderr
     assert "hỏng" in done.stderr
+
+
+def test_status_of_a_journal_that_is_lost_is_not_taken_for_a_fresh_site(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(state))
+    (state / "journal.db").unlink()
+    seen = spooler("status", "--state-dir", str(state))
+    assert seen.returncode == 1
+    assert "damaged" in seen.stderr
+
+
+def test_only_the_owner_reads_the_journal_and_the_documents(tmp_path: Path) -> None:
+    """Also what an agent of before left open for all."""
+    state = tmp_path / "state"
+    spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(state))
+    assert state.stat().st_mode & 0o077 == 0
+    (state / "documents").chmod(0o755)
+    (state / "journal.db").chmod(0o644)
+    spooler("run", PRINTSVC_SPOOLER_STATE_DIR=str(state))
+    paths = [path for path in state.iterdir() if path.name.startswith("journal.")]
+    assert len(paths) >= 3
+    for path in (*paths, state / "documents"):
+        assert path.stat().st_mode & 0o077 == 0, path.name
+
+
+def test_the_help_of_run_names_every_setting() -> None:
+    told = spooler("run", "--help").stdout
+    for name, field in Settings.model_fields.items():
+        assert f"PRINTSVC_SPOOLER_{name.upper()} " in told
+        assert field.description
+        assert field.description in told

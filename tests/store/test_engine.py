@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, event, insert, select, text
+from sqlalchemy import Connection, event, func, insert, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from printsvc.errors import NotFoundError, StoreError
@@ -171,8 +171,37 @@ async def test_a_caller_that_gives_up_in_time_takes_its_unit_back(sqlite_url: st
         assert names(store) == ["B"]
 
 
-def test_ping(store: Store) -> None:
+def test_ping_asks_the_database(store: Store) -> None:
+    asked: list[str] = []
+    event.listen(store._read_engine, "after_cursor_execute", lambda *about: asked.append(about[2]))
     store.ping()
+    assert [statement for statement in asked if "SELECT" in statement] == ["SELECT 1"]
+    store.close()
+    with pytest.raises(StoreError):
+        store.ping()
+
+
+def test_a_unit_that_reads_sees_one_moment(store: Store) -> None:
+    """Or figures that are counted one after the other disagree while doses come in."""
+
+    def count_twice(connection: Connection) -> tuple[int, int]:
+        first = connection.execute(select(func.count()).select_from(sites)).scalar_one()
+        store.submit(add("B")).result(10)
+        return first, connection.execute(select(func.count()).select_from(sites)).scalar_one()
+
+    store.submit(add("A")).result(10)
+    assert store.read_now(count_twice) == (1, 1)
+    assert names(store) == ["A", "B"]
+
+
+def test_a_database_that_others_could_read_is_closed_to_them(sqlite_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "printsvc.db"
+    path.chmod(0o644)
+    with contextlib.closing(Store(sqlite_url)) as store:
+        store.submit(add("A")).result(10)
+        files = list(tmp_path.glob("printsvc.db*"))
+        assert {file.name for file in files} >= {"printsvc.db", "printsvc.db-wal", "printsvc.db-shm"}
+        assert [file.name for file in files if file.stat().st_mode & 0o077] == []
 
 
 def test_a_database_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
