@@ -84,7 +84,7 @@ def main(doses: Path, out: Path | None) -> None:
         console.print(f"Logs: {ROOT / 'logs'} and {ROOT / 'lab' / 'log'}", highlight=False)
         sys.exit(2)
     if out is not None:
-        out.write_text(json.dumps(account, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        out.write_text(json.dumps(account, ensure_ascii=False, indent=1) + "\n", "utf-8", errors="backslashreplace")
     show(account, console, time.monotonic() - started)
     sys.exit(0 if account["unaccounted"] == 0 else 1)
 
@@ -224,8 +224,9 @@ def says(paper: Paper, line: bytes) -> bool:
     payload = (paper.claims or {}).get("hcert", {})
     entry = payload["v"][0]
     name = payload["nam"]
-    given_apart = [person.get(part) for part in ("family_name", "given_name")]
-    wanted = " ".join(part for part in given_apart if part) or person["full_name"]
+    family, given = person.get("family_name"), person.get("given_name")
+    apart = " ".join(part for part in (family, given) if part)
+    wanted = apart if (family and given) or not person.get("full_name") else person["full_name"]
     printed = f"{name.get('fn', '')} {name.get('gn', '')}"
     return (
         sorted(unicodedata.normalize("NFC", wanted).split()) == sorted(printed.split())
@@ -257,7 +258,7 @@ def show(account: dict[str, Any], console: Console, seconds: float) -> None:
 def _field(line: bytes, name: str) -> Any:
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return document.get(name) if isinstance(document, dict) else None
 

@@ -207,8 +207,10 @@ def _is_date(text: str) -> bool:
 
 
 def _person_problems(person: Person) -> Iterator[Problem]:
+    # Who sent the name in one piece is told of that piece.
+    in_one = person.full_name == f"{person.family_name} {person.given_name}".strip()
     for field, value in (("family_name", person.family_name), ("given_name", person.given_name)):
-        pointer = f"/person/{field}"
+        pointer = "/person/full_name" if in_one else f"/person/{field}"
         if len(value) > MAX_LENGTH:
             yield Problem(
                 pointer,

@@ -213,6 +213,12 @@ def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked 
         request = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return _malformed(None, "The line is not JSON.")
+    answer = verify_request(request, trust=trust, now=now, revoked=revoked)
+    return {name: answer[name] for name in ("id", "verdict", "detail", "claims") if name in answer}
+
+
+def verify_request(request: Any, *, trust: TrustList, now: datetime, revoked: Revoked | None = None) -> dict[str, Any]:
+    """Like `verify_line`, for a line that is decoded; the answer also has `detail_vi` and `step`."""
     if not isinstance(request, dict):
         return _malformed(None, "The line is not a JSON object.")
     identifier = request.get("id")
@@ -232,10 +238,7 @@ def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked 
         except ValueError:
             return _malformed(identifier, "`at` is not a point in time.")
     verdict = verify(request["code"], trust=trust, at=at, revoked=revoked)
-    answer: dict[str, Any] = {"id": identifier, "verdict": verdict.verdict.value, "detail": verdict.detail}
-    if verdict.claims is not None:
-        answer["claims"] = verdict.claims
-    return answer
+    return {"id": identifier} | verdict.to_json()
 
 
 def parse_instant(value: Any) -> datetime:
@@ -263,7 +266,14 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def _malformed(identifier: Any, why: str) -> dict[str, Any]:
-    return {"id": identifier, "verdict": Outcome.MALFORMED.value, "detail": why}
+    detail_vi = "Yêu cầu kiểm tra không đúng định dạng."
+    return {
+        "id": identifier,
+        "verdict": Outcome.MALFORMED.value,
+        "detail": why,
+        "detail_vi": detail_vi,
+        "step": "request",
+    }
 
 
 def _verdict(

@@ -174,15 +174,23 @@ def _person(shape: PersonIn, dose: InjectionIn, now: datetime, problems: list[Pr
     if full is None:
         full = " ".join(part for part in (family, given) if part) or None
     if full is None:
-        problems.append(problem("/person/full_name", "missing"))
+        if not any(one.code == "control_character" for one in problems):
+            problems.append(problem("/person/full_name", "missing"))
         full = ""
     elif not any(character.isalpha() for character in full):
         problems.append(problem("/person/full_name", "name_without_letters"))
-    if family is None:
-        # Given names alone say nothing about the family name, unless they are all the name there is.
-        family, given = split_full_name(full) if shape.full_name or given is None else (given, None)
-        if max(len(family or ""), len(given or "")) > 80:
+    elif set(full) & _NOT_IN_NAMES:
+        problems.append(problem("/person/full_name", "name_character"))
+    if family is not None and given is not None:
+        if shape.full_name is not None and _words(full) != _words(f"{family} {given}"):
+            problems.append(problem("/person/full_name", "name_parts_differ"))
+    elif shape.full_name is not None or given is None:
+        # One part alone does not say where the other ends: the rule decides, as if neither had come.
+        family, given = split_full_name(full)
+        if max(len(family), len(given)) > 80:
             problems.append(problem("/person/full_name", "name_too_long"))
+    else:
+        family, given = given, None  # the only name there is
     born = shape.date_of_birth
     today = (now + timedelta(hours=14)).date()  # the earliest time zone: nobody is refused for living in the east
     if born > today:
@@ -246,6 +254,13 @@ def _text(value: str | None, at: str, problems: list[Problem]) -> str | None:
     return " ".join(unicodedata.normalize("NFC", value).split()) or None
 
 
+_NOT_IN_NAMES = frozenset('<>{}[]|\\"&=@#%^*$~_')
+
+
+def _words(name: str) -> list[str]:
+    return sorted(name.casefold().split())
+
+
 _SENTENCES: dict[str, tuple[str, str]] = {
     "missing": ("Thiếu trường này.", "This field is missing."),
     "unknown_field": ("Trường này không có trong quy định.", "There is no such field."),
@@ -266,6 +281,14 @@ _SENTENCES: dict[str, tuple[str, str]] = {
         "This holds control or text-direction characters.",
     ),
     "name_without_letters": ("Họ tên phải có chữ cái.", "A name must have a letter."),
+    "name_character": (
+        "Họ tên có ký tự không dùng trong tên người.",
+        "The name holds a character that no name has.",
+    ),
+    "name_parts_differ": (
+        "full_name không gồm đúng các từ của family_name và given_name.",
+        "full_name is not made of the words of family_name and given_name.",
+    ),
     "name_too_long": (
         "Họ hoặc tên dài quá 80 ký tự: hãy gửi riêng family_name và given_name.",
         "The family or given name is longer than 80 characters: send family_name and given_name.",

@@ -120,7 +120,9 @@ _Numbered = tuple[StoredDose, int]
 
 def _placed(attested: StoredDose, others: Iterable[StoredDose]) -> tuple[list[_Numbered | None], list[_Numbered]]:
     """The doses of the seven rows, and those left over; each with its number among its kind."""
-    known = {dose.dose_pk: dose for dose in others} | {attested.dose_pk: attested}
+    # Nobody gets the same dose twice in a day: two records of it are one row, the attested one or the later.
+    by_time = sorted(others, key=lambda dose: (dose.event.dose.injected_at, dose.event.dose_id))
+    known = {_same_dose(dose): dose for dose in by_time} | {_same_dose(attested): attested}
     in_time = sorted(known.values(), key=lambda dose: (dose.event.dose.injected_at, dose.event.dose_id))
     rows: list[_Numbered | None] = [None] * len(ROWS)
     more: list[_Numbered] = []
@@ -135,6 +137,11 @@ def _placed(attested: StoredDose, others: Iterable[StoredDose]) -> tuple[list[_N
         else:
             more.append((dose, number))
     return rows, more
+
+
+def _same_dose(dose: StoredDose) -> tuple[DoseKind, int, date]:
+    injection = dose.event.dose
+    return injection.kind, injection.number, injection.injected_at.astimezone(VIETNAM_TIME).date()
 
 
 def _row(dose: StoredDose, number: int, *, attested: bool, site_names: dict[str, str]) -> DoseRow:

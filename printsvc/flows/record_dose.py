@@ -204,8 +204,14 @@ def _stored(one: _Prepared, dose_pk: int) -> StoredDose:
 
 
 def differing_fields(stored: DoseEvent, sent: DoseEvent) -> list[str]:
-    """Return JSON pointers of what differs between two events; empty for the same event."""
-    return _differences(dose_store.event_to_document(stored), dose_store.event_to_document(sent))
+    """Return JSON pointers of what differs between two events; empty for the same event.
+
+    The parts of a name are told only where the whole is the same: they may never have been sent.
+    """
+    found = _differences(dose_store.event_to_document(stored), dose_store.event_to_document(sent))
+    if "/person/full_name" in found:
+        return [pointer for pointer in found if pointer not in ("/person/family_name", "/person/given_name")]
+    return found
 
 
 def _differences(one: dict[str, Any], other: dict[str, Any], at: str = "") -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from printsvc.credential.trust import TrustList
-from printsvc.credential.verify import verify, verify_line
+from printsvc.credential.verify import verify, verify_line, verify_request
 from printsvc.errors import ScanError
 from printsvc.render.scan import read_codes
 
@@ -20,11 +20,6 @@ def verify_file(body: bytes, *, trust: TrustList, now: datetime) -> list[dict[st
     if not codes:
         raise ScanError(en="There is no code in this file.", vi="Không tìm thấy mã nào trong tệp này.")
     return [verify(code, trust=trust, at=now).to_json() for code in codes]
-
-
-def verify_request(document: dict[str, Any], *, trust: TrustList, now: datetime) -> dict[str, Any]:
-    """Return the verdict on `{"code"}`. Never raises, whatever the code is."""
-    return verify(document.get("code"), trust=trust, at=now).to_json()
 
 
 __all__ = ["verify_file", "verify_line", "verify_request"]

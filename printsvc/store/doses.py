@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -59,10 +60,17 @@ def insert_or_ignore(connection: Connection, table: Table) -> Any:
 
 
 def person_key(person: Person) -> str | None:
-    """Return what finds a person's other doses: SHA-256 over nationality, type and number; None without a number."""
+    """Return what finds a person's other doses; None without a number.
+
+    SHA-256 over number, birth date and name: a number alone may have been two people's (a passport that nobody checked,
+    a slip of the pen), and another's dose must never stand on a paper. Accents and case of the name do not count.
+    """
     if not person.id_number:
         return None
-    text = f"{person.nationality}|{person.id_type}|{person.id_number}"
+    plain = unicodedata.normalize("NFD", person.full_name.casefold().replace("đ", "d"))
+    name = "".join(character for character in plain if not unicodedata.combining(character))
+    born = person.date_of_birth.isoformat()
+    text = "|".join((person.nationality, person.id_type, person.id_number, born, name))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -89,10 +97,11 @@ def get_dose_of(connection: Connection, uvci: str) -> StoredDose:
     return _dose(row)
 
 
-def doses_of_person(connection: Connection, key: str) -> list[StoredDose]:
-    """Return all doses of a person that have a certificate, oldest first."""
-    query = _query().where(doses.c.person_key == key, doses.c.outcome == ISSUED).order_by(doses.c.injected_at)
-    return list(_newest_by_pk(connection.execute(query)).values())
+def doses_of_person(connection: Connection, key: str, *, limit: int = 64) -> list[StoredDose]:
+    """Return the newest doses of a person that have a certificate, oldest first."""
+    query = _query().where(doses.c.person_key == key, doses.c.outcome == ISSUED)
+    query = query.order_by(doses.c.injected_at.desc(), doses.c.dose_pk.desc()).limit(limit)
+    return list(_newest_by_pk(connection.execute(query)).values())[::-1]
 
 
 def held_doses(connection: Connection, site_id: str, *, limit: int = 500) -> list[StoredDose]:

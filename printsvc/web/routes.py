@@ -21,17 +21,19 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/doses/{dose_id}", doses.get_dose, (_P, _A, _S)),
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
     Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S), doses.CheckIn),
-    # Before the route without .pdf, which would take it.
+    # The bare route comes last of these: a UVCI may end in a slash, so it takes whatever the others do not.
     Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
-    Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
     Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
     Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
+    Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
     Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S), query=("site_id", "state")),
     Route("GET", _JOB, certificates.get_print_job, (_A, _S)),
     Route("POST", _JOB + "/settle", certificates.settle_print_job, (_A, _S), certificates.SeenIn),
     Route("POST", _JOB + "/retry", certificates.retry_print_job, (_A, _S)),
+    Route("POST", _JOB + "/holder-lost", certificates.lose_holder, (_A, _S)),
     Route("GET", "/v1/sites", sites.list_sites, (_A, _P)),
     Route("POST", "/v1/sites", sites.post_site, (_A,), sites.SiteIn, (200, 201)),
+    Route("PUT", _SITE, sites.put_site, (_A,), sites.SiteChange),
     Route("GET", _SITE + "/worklist", sites.get_worklist, (_A, _P, _S)),
     Route("POST", _SITE + "/enrolment-codes", sites.post_enrolment_code, (_A,), answers=(201,)),
     Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
@@ -56,6 +58,6 @@ def add_routes(application: web.Application) -> None:
 
     for route in ROUTES:
         path = route.path.replace("{dose_id}", "{dose_id:.+}") if route.path == "/v1/doses/{dose_id}" else route.path
-        path = path.replace("{dose_id}/identity", "{dose_id:.+}/identity")
+        path = path.replace("{dose_id}/identity", "{dose_id:.+}/identity").replace("{uvci}", "{uvci:.+?}")
         application.router.add_route(route.method, path, route.handler)
     application.router.add_get("/openapi.json", get_openapi)

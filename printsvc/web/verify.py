@@ -18,10 +18,16 @@ FILES = ("application/pdf", "image/png", "image/jpeg", "text/plain")
 
 
 class VerifyIn(BaseModel):
-    """The body of `POST /v1/verify`: the text of the code; or send the picture or PDF itself as the body."""
+    """The body of `POST /v1/verify`, as a line of a batch; or send the picture or PDF itself as the body.
+
+    `at` is ISO 8601 or seconds since 1970; `certificates` (base64 DER) are then the only signers that are believed.
+    """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
     code: str
+    id: str | int | None = None
+    at: str | float | None = None
+    certificates: list[str] | None = None
 
 
 async def post_verify(request: web.Request) -> web.Response:
@@ -37,7 +43,10 @@ async def post_verify(request: web.Request) -> web.Response:
     document = await read_json(request)
     if not isinstance(document, dict) or "code" not in document:
         raise InputError([problem("/code", "missing")])
-    return json_response(verify_request(document, trust=trust, now=now))
+    answer = await asyncio.to_thread(verify_request, document, trust=trust, now=now)
+    if "id" not in document:
+        del answer["id"]
+    return json_response(answer)
 
 
 async def get_trust_list(request: web.Request) -> web.Response:

@@ -25,18 +25,18 @@ class Page:
     content_type: str
 
     def image(self, dpi: int = 300) -> Image.Image:
-        """Return the first sheet as an RGB or grey picture at `dpi`; LabError where the format is none of ours.
+        """Return the first sheet as an RGB or grey picture at `dpi`; LabError where the format is none of ours."""
+        return self.images(dpi)[0]
+
+    def images(self, dpi: int = 300) -> list[Image.Image]:
+        """Return every sheet, in the order in which it came out.
 
         A raster document is given at `dpi` too: resampled from what the printer received (see `raster()`).
         """
         if self.content_type == "application/pdf":
             with _PDFIUM, pypdfium2.PdfDocument(self.path) as document:
-                picture: Image.Image = document[0].render(scale=dpi / 72).to_pil()
-                return picture
-        page = self.raster()
-        picture = _picture(page)
-        width, height = round(page.width * dpi / page.dpi[0]), round(page.height * dpi / page.dpi[1])
-        return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BOX)
+                return [sheet.render(scale=dpi / 72).to_pil() for sheet in document]
+        return [_at_dpi(sheet, dpi) for sheet in self._rasters(first_only=False)]
 
     def size_mm(self) -> tuple[float, float]:
         """Return width and height of the first sheet in millimetres, as the printer was told."""
@@ -52,13 +52,22 @@ class Page:
         if self.content_type == "application/pdf":
             with _PDFIUM, pypdfium2.PdfDocument(self.path) as document:
                 return len(document)
-        return len(read_raster(self.path.read_bytes(), first_only=False))
+        return len(self._rasters(first_only=False))
 
     def raster(self) -> RasterPage:
         """Return the first sheet's own pixels; LabError when the document is not a raster."""
+        return self._rasters(first_only=True)[0]
+
+    def _rasters(self, *, first_only: bool) -> list[RasterPage]:
         if self.content_type not in ("image/pwg-raster", "image/urf"):
             raise LabError(f"{self.path.name}: no picture can be made of {self.content_type}")
-        return read_raster(self.path.read_bytes())[0]
+        return read_raster(self.path.read_bytes(), first_only=first_only)
+
+
+def _at_dpi(page: RasterPage, dpi: int) -> Image.Image:
+    picture = _picture(page)
+    width, height = round(page.width * dpi / page.dpi[0]), round(page.height * dpi / page.dpi[1])
+    return picture if picture.size == (width, height) else picture.resize((width, height), Image.Resampling.BOX)
 
 
 def _picture(page: RasterPage) -> Image.Image:

@@ -34,14 +34,16 @@ class Paper:
 
 
 def read_paper(printer: str, page: Page, *, trust: TrustList, now: datetime, save_in: Path | None = None) -> Paper:
-    """Rasterise a page, decode its largest QR, and verify it; with `save_in` the picture is kept there."""
-    picture = page.image(DPI).convert("L")
+    """Rasterise a document, decode its QR codes, and verify; with `save_in` the picture of each sheet is kept there."""
+    codes: list[zxingcpp.Barcode] = []
     path = None
-    if save_in is not None:
-        # Named by the attempt: nothing personal stands in a file name.
-        path = _free_name(save_in, f"{printer}-{page.job_name}")
-        picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX).save(path)
-    codes = zxingcpp.read_barcodes(picture, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode))
+    for sheet in page.images(DPI):
+        picture = sheet.convert("L")
+        if save_in is not None:
+            # Named by the attempt: nothing personal stands in a file name.
+            path = _free_name(save_in, f"{printer}-{page.job_name}")
+            picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX).save(path)
+        codes += zxingcpp.read_barcodes(picture, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode))
     if not codes:
         return Paper(printer, page.job_name, "no_code", "", None, path)
     # Every code on the sheet says the same (the page and its cut-out card), or the paper is wrong.

@@ -73,3 +73,14 @@ async def test_the_pdf_of_the_api_is_the_one_that_is_printed(world: Any) -> None
     (ready,) = (await lease(world, agent)).ready
     printed = await dispatch.fetch_document(world.services, agent, ready.sha256)
     assert printed == await dispatch.draw_certificate(world.services, ready.job)
+
+
+async def test_a_heartbeat_beside_an_open_poll_takes_nothing_back(world: Any) -> None:
+    """It tells what the agent held when it was sent: the poll's answer may be on its way."""
+    agent = world.add_agent()
+    (recorded,) = await world.record(world.event("A"))
+    await lease(world, agent)
+    await lease(world, agent, capacity=0, holding=[])
+    assert ((leased := await job(world, recorded.job_id)).state, leased.fencing_token) == ("leased", 1)
+    (again,) = (await lease(world, agent, holding=[])).ready
+    assert (again.job.job_id, again.job.fencing_token) == (recorded.job_id, 2), "who asks for more says all that it has"

@@ -293,6 +293,31 @@ def test_family_and_given_names(
     assert (person.full_name, person.family_name, person.given_name) == expected
 
 
+@pytest.mark.parametrize(
+    ("full", "family", "given", "code"),
+    [
+        ("NGUYỄN THỊ MINH KHAI", "TRẦN", "A", "name_parts_differ"),
+        ("Sophie MÜLLER", "Müller", "Sophie Anna", "name_parts_differ"),
+        ("<b>Lan</b> Nguyễn", None, None, "name_character"),
+        ("Li<Wang", None, None, "name_character"),
+    ],
+)
+def test_a_name_that_the_paper_and_the_code_would_say_differently_is_refused(
+    full: str, family: str | None, given: str | None, code: str
+) -> None:
+    document = copy.deepcopy(GOOD)
+    document["person"] |= {"full_name": full, "family_name": family, "given_name": given}
+    assert mistakes(document) == [("/person/full_name", code)]
+
+
+def test_the_parts_may_stand_in_any_order_and_case() -> None:
+    document = copy.deepcopy(GOOD)
+    document["person"] |= {"full_name": "Sophie MÜLLER-WEISS", "family_name": "Müller-Weiß", "given_name": "Sophie"}
+    assert parse_event(document, now=NOW).person.family_name == "Müller-Weiß"
+    document["person"] |= {"full_name": "NGUYỄN VĂN A", "family_name": "NGUYỄN", "given_name": None}
+    assert parse_event(document, now=NOW).person.given_name == "VĂN A", "one part alone loses nothing"
+
+
 def test_an_identity_number_is_kept_without_spaces_in_capitals() -> None:
     document = changed("/person/id_number", " b 123 4567 ")
     assert parse_event(document, now=NOW).person.id_number == "B1234567"

@@ -107,7 +107,12 @@ def test_nine_doses_of_one_person_fill_the_form_and_the_attested_one_is_there() 
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(DoseKind), st.integers(1, 9), st.integers(0, 400)), min_size=1, max_size=10),
+    st.lists(
+        st.tuples(st.sampled_from(DoseKind), st.integers(1, 9), st.integers(0, 400)),
+        min_size=1,
+        max_size=10,
+        unique=True,
+    ),
     st.data(),
 )
 def test_rows_hold_each_dose_at_most_once_and_the_attested_one_always(
@@ -124,6 +129,16 @@ def test_rows_hold_each_dose_at_most_once_and_the_attested_one_always(
     more = more_dose_rows(attested, data.draw(st.permutations(doses)), {})
     assert sorted(lots + [row["lot"] for row in more]) == sorted(f"LOT{dose.dose_pk}" for dose in doses)
     assert not any(row["attested"] for row in more)
+
+
+def test_two_records_of_one_injection_are_one_row() -> None:
+    """Nobody gets the same dose twice in a day; the record that the QR states wins."""
+    doses = [dose(pk, 2, at=NOW) for pk in range(1, 10)]
+    rows = dose_rows(doses[4], doses, {})
+    assert [row["lot"] for row in rows if row] == ["LOT5"]
+    assert more_dose_rows(doses[4], doses, {}) == []
+    another_day = dose(20, 2, at=NOW + days(1))
+    assert [row["lot"] for row in dose_rows(doses[4], [*doses, another_day], {}) if row] == ["LOT5", "LOT20"]
 
 
 def test_doses_without_a_row_follow_in_the_order_of_time() -> None:

@@ -122,3 +122,34 @@ async def test_another_site_prints_no_copy_and_settles_nothing(api: Api) -> None
         assert (await api.call("POST", target, body, by="site2")).status == 404
         assert (await api.call("POST", target, body, by="platform")).status == 403
     assert (await api.call("GET", path, by="admin")).body["state"] == "uncertain"
+
+
+async def test_a_paper_of_an_agent_that_is_gone_goes_to_a_person(api: Api) -> None:
+    issued = await api.issue()
+    path = f"/v1/print-jobs/{issued['job_id']}"
+    never = await api.call("POST", path + "/holder-lost", by="site")
+    assert (never.status, never.body["code"]) == (409, "never_held")
+    _, token = await api.enrol()
+    await api.lease(token)
+    assert (await api.call("POST", path + "/holder-lost", by="site2")).status == 404
+    lost = await api.call("POST", path + "/holder-lost", by="site")
+    assert (lost.status, lost.body["state"], lost.body["state_reason"]) == (200, "uncertain", "declared-lost")
+    last = (await api.job(issued["job_id"]))["events"][-1]
+    assert (last["event"], last["actor"]) == ("holder-lost", "site:HN-1")
+    assert (await api.call("POST", path + "/holder-lost", by="site")).status == 409, "once"
+    assert (await api.lease(token))["dropped"] == [issued["job_id"]], "should it live after all, it does not start it"
+    settled = await api.call("POST", path + "/settle", {"seen": "not_here"}, by="site")
+    assert settled.body["replacement"]["copy_number"] == 2
+
+
+async def test_a_uvci_whose_check_character_is_a_slash_has_an_address(api: Api) -> None:
+    """About one in 38 does; `#` is written %23, the slash may stand as it is."""
+    for number in range(400):
+        issued = await api.issue(f"SLASH-{number}")
+        if issued["uvci"].endswith("/"):
+            break
+    path = f"/v1/certificates/{issued['uvci'].replace('#', '%23')}"
+    assert path.endswith("%23/")
+    assert (await api.call("GET", path, by="admin")).body["uvci"] == issued["uvci"]
+    assert (await api.call("GET", path + "/papers", by="admin")).body["papers"][0]["uvci"] == issued["uvci"]
+    assert (await api.call("GET", path + ".pdf", by="admin")).status == 200

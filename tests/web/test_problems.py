@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from printsvc_api_harness import Api
 
 from printsvc import errors
 from printsvc.errors import AccessError, DuplicateError, InputError, NotHcertError, PrintsvcError, UnavailableError
+from printsvc.log import quiet_broken_body
 from printsvc.web.problems import STATUS, document_of, response_of, status_of
 
 SECRET = "NGUYỄN THỊ BÍ MẬT 001185012345"
@@ -144,3 +146,20 @@ async def test_a_wrong_method_says_which_are_right(api: Api) -> None:
     missing = await api.call("GET", "/v1/no-such-thing")
     assert (missing.status, missing.body["title"]) == (404, "Not found")
     assert missing.body["detail"] != missing.body["detail_vi"]
+
+
+async def test_a_body_that_is_not_gzip_is_no_fault_of_ours(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    server_log = logging.getLogger("aiohttp.server")
+    server_log.addFilter(quiet_broken_body)
+    caplog.set_level(logging.INFO)
+    try:
+        for path in ("/v1/verify", "/agent/v1/lease"):
+            answer = await api.call("POST", path, data=b"{}", headers={"Content-Encoding": "gzip"}, by=None)
+            assert answer.status in (400, 401)
+        assert (await api.call("GET", "/healthz", by=None)).status == 200
+    finally:
+        server_log.removeFilter(quiet_broken_body)
+    said = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert {record.getMessage() for record in said} == {"the body of a request was broken"}
+    assert {record.levelno for record in said} == {logging.INFO}
+    assert not any(record.exc_info for record in said)

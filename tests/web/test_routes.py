@@ -20,6 +20,7 @@ BODIES: dict[str, Any] = {
     "/v1/certificates/{uvci}/papers": {"reason": "lost"},
     "/v1/print-jobs/{job_id}/settle": {"seen": "here"},
     "/v1/sites": {"site_id": "HN-9", "name": "Điểm tiêm 9"},
+    "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
 }
 
@@ -44,6 +45,9 @@ async def path_of(api: Api, route: Route) -> str:
         _, token = await api.enrol()
         await api.lease(token)
         await api.put(issued["job_id"], token, "submitted", "printed")
+    if route.path.endswith("/holder-lost"):
+        _, token = await api.enrol()
+        await api.lease(token)
     if route.path.endswith("/retry"):
         _, token = await api.enrol()
         await api.lease(token)
@@ -100,8 +104,11 @@ async def test_a_site_is_made_once_and_refused_where_it_is_wrong(api: Api) -> No
     body = {"site_id": "HN-9", "name": "  Trạm  y tế ", "authority": "SỞ Y TẾ HÀ NỘI", "province": "01"}
     made = await api.call("POST", "/v1/sites", body, by="admin")
     assert (made.status, made.body["name"]) == (201, "Trạm y tế")
-    again = await api.call("POST", "/v1/sites", body | {"name": "Other"}, by="admin")
+    again = await api.call("POST", "/v1/sites", body, by="admin")
     assert (again.status, again.body) == (200, made.body)
+    other = await api.call("POST", "/v1/sites", body | {"name": "Other", "province": ""}, by="admin")
+    assert (other.status, other.body["code"], other.body["fields"]) == (409, "conflict", ["/name", "/province"])
+    assert made.body in (await api.call("GET", "/v1/sites", by="admin")).body["sites"], "nothing was changed"
     for wrong in (
         {"site_id": "a b"},
         {"site_id": "HN-9\n"},
@@ -123,6 +130,16 @@ async def test_a_site_is_made_once_and_refused_where_it_is_wrong(api: Api) -> No
         assert (await api.call("GET", path, by="admin")).status == 404
 
 
+async def test_a_site_is_changed(api: Api) -> None:
+    body = {"name": " Trạm  y tế ", "authority": "SỞ Y TẾ HÀ NỘI", "province": "01"}
+    changed = await api.call("PUT", "/v1/sites/HN-1", body, by="admin")
+    assert (changed.status, changed.body) == (200, body | {"site_id": "HN-1", "name": "Trạm y tế"})
+    assert changed.body in (await api.call("GET", "/v1/sites", by="admin")).body["sites"]
+    assert (await api.call("PUT", "/v1/sites/NONE", body, by="admin")).status == 404
+    wrong = await api.call("PUT", "/v1/sites/HN-1", body | {"site_id": "HN-2"}, by="admin")
+    assert (wrong.status, wrong.body["errors"][0]["pointer"]) == (422, "/site_id")
+
+
 async def test_a_sites_token_opens_that_site(api: Api) -> None:
     answer = await api.call("POST", "/v1/sites/HN-2/tokens", by="admin")
     assert answer.status == 201
@@ -142,6 +159,28 @@ async def test_the_worklist_holds_what_needs_a_person(api: Api) -> None:
     assert [job["job_id"] for job in worklist["print_jobs"]] == [issued["job_id"]]
     await api.call("POST", "/v1/doses/D-held/identity", MATCHED)
     assert (await api.call("GET", "/v1/sites/HN-1/worklist", by="site")).body["held"] == []
+
+
+async def test_a_paper_that_does_not_come_stands_on_the_worklist_with_the_reason(api: Api) -> None:
+    async def listed() -> list[tuple[str, str, str | None]]:
+        worklist = (await api.call("GET", "/v1/sites/HN-1/worklist", by="site")).body
+        return [(job["job_id"], job["why"], job["agent_seen_at"]) for job in worklist["print_jobs"]]
+
+    job_id = (await api.issue())["job_id"]
+    api.world.clock.advance(1800)
+    assert await listed() == []
+    api.world.clock.advance(1)
+    assert await listed() == [(job_id, "no-agent", None)]
+    _, token = await api.enrol()
+    assert await listed() == [(job_id, "agent-silent", None)], "enrolled, and never heard"
+    seen_at = api.world.clock.now.isoformat()
+    await api.lease(token)
+    assert await listed() == [(job_id, "slow", None)]
+    api.world.clock.advance(181)
+    await api.enrol(journal_id="another")
+    assert await listed() == [(job_id, "agent-silent", seen_at)], "another agent cannot take it"
+    await api.put(job_id, token, "submitted", "uncertain")
+    assert await listed() == [(job_id, "uncertain", None)], "once"
 
 
 async def test_print_jobs_are_chosen_by_state(api: Api) -> None:
@@ -219,5 +258,9 @@ async def test_stats_count_doses_certificates_and_papers(api: Api) -> None:
     await api.put(issued["job_id"], token, "printed")
     everywhere = (await api.call("GET", "/v1/stats")).body
     here = (await api.call("GET", "/v1/stats", by="site")).body
+    assert (await api.call("GET", "/v1/stats?site_id=NONE", by="admin")).status == 404
+    await api.call("POST", "/v1/sites", {"site_id": "EMPTY", "name": "E"}, by="admin")
+    nothing = (await api.call("GET", "/v1/stats?site_id=EMPTY", by="admin")).body
+    assert (nothing["doses"], nothing["paper_percent"]) == (0, None)
     assert (everywhere["doses"], everywhere["with_paper"], everywhere["unaccounted"]) == (2, 1, 0)
     assert (here["doses"], here["with_paper"], here["printed"], here["paper_percent"]) == (1, 1, 1, 100.0)

@@ -43,6 +43,21 @@ async def test_a_code_is_judged_as_json_and_as_text(api: Api) -> None:
     assert (await api.call("POST", "/v1/verify", {"code": code}, by=None)).body["verdict"] == "expired"
 
 
+async def test_a_request_is_judged_as_a_line_of_a_batch(api: Api) -> None:
+    code = (await api.issue())["certificate"]["hcert"]
+    for more, expected in (
+        ({"at": "2040-01-01T00:00:00Z"}, "expired"),
+        ({"at": "2020-01-01T00:00:00Z"}, "not_yet_valid"),
+        ({"at": "junk"}, "malformed"),
+        ({"certificates": []}, "unknown_signer"),
+        ({"certificates": ["AAAA"]}, "unknown_signer"),
+        ({"id": "x-1"}, "valid"),
+    ):
+        answer = await api.call("POST", "/v1/verify", {"code": code} | more, by=None)
+        assert (answer.status, answer.body["verdict"]) == (200, expected), more
+        assert answer.body.get("id") == more.get("id")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "PDF"])
 async def test_a_picture_is_judged(api: Api, kind: str) -> None:
     issued = await api.issue()
