@@ -164,6 +164,7 @@ def make_application(settings: Settings) -> web.Application:
         issuer=settings.issuer,
         country=settings.country,
         lease_s=settings.lease_s,
+        overdue_s=settings.overdue_s,
         pages=pages,
     )
     application = assemble(services)

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     pool: str = Field(default="processes", description="Who draws pages: processes, or a Dask cluster.")
     pool_tls_dir: Path | None = Field(default=None, description="Folder with the cluster's TLS certificates.")
     lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
+    overdue_s: float = Field(
+        default=1800.0, gt=0, description="Seconds after which a paper that is not out stands on the worklist."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
 

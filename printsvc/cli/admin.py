@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from printsvc.cli.remote import Remote, with_remote
+from printsvc.errors import NotFoundError
 
 NO_SITES = "There are no sites yet; make one: printsvc sites add SITE_ID --name NAME"
 
@@ -68,6 +69,23 @@ def add_site(remote: Remote, site_id: str, name: str, authority: str, province: 
     click.echo(f"Site {site['site_id']}: {site['name']}")
 
 
+@sites.command("change")
+@click.argument("site_id")
+@click.option("--name", help="Name that stands on the paper.")
+@click.option("--authority", help="Issuing unit on the paper.")
+@click.option("--province", help="Province code.")
+@with_remote
+def change_site(remote: Remote, site_id: str, **given: str | None) -> None:
+    """Change what is given of a site; papers drawn from now on have it."""
+    known = next((site for site in remote.call("GET", "/v1/sites")["sites"] if site["site_id"] == site_id), None)
+    if known is None:
+        raise NotFoundError("There is no such site.", vi="Không có điểm tiêm này.")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    body = {name: known[name] for name in given} | chosen
+    site = remote.call("PUT", f"/v1/sites/{quote(site_id, safe='')}", body)
+    click.echo(f"Site {site['site_id']}: {site['name']}, {site['authority']} {site['province']}".rstrip())
+
+
 @sites.command("enrol")
 @click.argument("site_id")
 @with_remote
@@ -88,8 +106,16 @@ def worklist(remote: Remote, site_id: str) -> None:
         ["held", dose["dose_id"], "; ".join(f"{r['vi']} / {r['en']}" for r in dose["reasons"])]
         for dose in answer["held"]
     ]
-    rows += [[job["state"], job["job_id"], f"{job['queue']} {job['state_reason']}"] for job in answer["print_jobs"]]
+    rows += [[job["state"], job["job_id"], _why(job)] for job in answer["print_jobs"]]
     _table(f"Worklist of {site_id}", ["what", "id", "why"], rows, "Nothing waits for a person.")
+
+
+def _why(job: Any) -> str:
+    told = f"{job['queue']} {job['state_reason']}".strip()
+    if job["why"] == job["state"]:
+        return told
+    since = f" since {job['agent_seen_at']}" if job["agent_seen_at"] else ""
+    return f"{job['why']}{since}, wanted since {job['created_at']} {told}".strip()
 
 
 def _reasons(dose: Any) -> str:
@@ -159,6 +185,14 @@ def retry(remote: Remote, job_id: str) -> None:
     click.echo(remote.call("POST", f"/v1/print-jobs/{quote(job_id, safe='')}/retry")["state"])
 
 
+@jobs.command("lost")
+@click.argument("job_id")
+@with_remote
+def lost(remote: Remote, job_id: str) -> None:
+    """Say that the agent which held a job is gone for good: its paper is then uncertain, and settled as such."""
+    click.echo(remote.call("POST", f"/v1/print-jobs/{quote(job_id, safe='')}/holder-lost")["state"])
+
+
 @click.group()
 def keys() -> None:
     """Signing keys."""
@@ -184,7 +218,8 @@ def stats(remote: Remote, site_id: str | None, as_json: bool) -> None:
         click.echo(json.dumps(answer))
         return
     rows = [[name, answer[name]] for name in ("doses", "held", "certificates", "with_paper", "printed", "confirmed")]
-    rows += [["unaccounted", answer["unaccounted"]], ["coverage", f"{answer['paper_percent']} %"]]
+    percent = answer["paper_percent"]
+    rows += [["unaccounted", answer["unaccounted"]], ["coverage", "–" if percent is None else f"{percent} %"]]
     _table("Coverage", ["what", "number"], rows, "")
 
 

@@ -84,6 +84,27 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
     return job
 
 
+async def declare_holder_lost(services: Services, job_id: str, *, actor: str) -> PrintJob:
+    """Take a person's word that the agent which held a job is gone for good: its paper becomes uncertain.
+
+    Raises NotFoundError, IllegalTransitionError, and StateError for a job that no agent ever held.
+    """
+    now = services.clock()
+
+    def store(connection: Connection) -> PrintJob:
+        job = job_store.get_job(connection, job_id, lock=True)
+        if job.state is JobState.WAITING and job.holder_agent is None:
+            raise StateError(
+                "No agent ever held this job: the next agent of the site takes it.",
+                vi="Chưa có tác nhân in nào nhận lệnh này: tác nhân tiếp theo sẽ nhận.",
+                code="never_held",
+            )
+        happening = Happening(JobEvent.HOLDER_LOST, now, actor, fencing_token=job.fencing_token, reason="declared-lost")
+        return leases.apply_event(connection, job, happening, now=now)
+
+    return await services.store.write(store)
+
+
 async def print_copy(
     services: Services, uvci: str, reason: CopyReason, *, actor: str, site_id: str | None = None
 ) -> PrintJob:

@@ -80,5 +80,6 @@ class Services:
     issuer: str = "Bộ Y tế Việt Nam"
     country: str = "VN"
     lease_s: float = 120.0
+    overdue_s: float = 1800.0
     wakeups: Wakeups = field(default_factory=Wakeups)
     pages: PageCounts = field(default_factory=PageCounts)

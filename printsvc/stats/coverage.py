@@ -36,6 +36,6 @@ class Coverage:
         return self.doses - self.held - self.certificates
 
     @property
-    def paper_percent(self) -> float:
-        """Certificates with a paper, in percent of the doses; 100 where there is no dose. Never rounded up to 100."""
-        return 10_000 * self.with_paper // self.doses / 100 if self.doses else 100.0
+    def paper_percent(self) -> float | None:
+        """Certificates with a paper, in percent of the doses; None where there is no dose. Never rounded up to 100."""
+        return 10_000 * self.with_paper // self.doses / 100 if self.doses else None

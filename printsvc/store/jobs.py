@@ -56,6 +56,14 @@ def jobs_for_a_person(connection: Connection, site_id: str) -> list[PrintJob]:
     return list_jobs(connection, site_id=site_id, states=NEEDS_A_PERSON)
 
 
+def jobs_under_way_since(connection: Connection, site_id: str, before: datetime) -> list[PrintJob]:
+    """Return the jobs of a site that were made before that moment and are under way still, oldest first."""
+    query = select(print_jobs).where(
+        print_jobs.c.site_id == site_id, print_jobs.c.state.in_(UNDER_WAY), print_jobs.c.created_at < before
+    )
+    return _jobs(connection, query.order_by(print_jobs.c.created_at, print_jobs.c.job_id).limit(200))
+
+
 def count_states(connection: Connection, site_id: str | None = None) -> dict[str, int]:
     """Return how many jobs are in each state."""
     query = select(print_jobs.c.state, func.count()).group_by(print_jobs.c.state)

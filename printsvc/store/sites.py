@@ -37,6 +37,12 @@ def insert_site(connection: Connection, site: Site, *, now: datetime) -> bool:
     return bool(connection.execute(insert_or_ignore(connection, sites).values(**values)).rowcount)
 
 
+def update_site(connection: Connection, site: Site) -> bool:
+    """Change a site's name, authority and province; return False where there is no such site."""
+    values = {"name": site.name, "authority": site.authority, "province": site.province}
+    return bool(connection.execute(update(sites).where(sites.c.site_id == site.site_id).values(**values)).rowcount)
+
+
 def list_sites(connection: Connection) -> list[Site]:
     return [_site(row) for row in connection.execute(select(sites).order_by(sites.c.site_id))]
 

@@ -12,7 +12,7 @@ from printsvc.domain.uvci import check_character
 from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.dispatch import draw_certificate
 from printsvc.flows.intake import problem
-from printsvc.flows.papers import Seen, print_copy, retry_job, settle_job
+from printsvc.flows.papers import Seen, declare_holder_lost, print_copy, retry_job, settle_job
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.doses import StoredDose
@@ -140,6 +140,13 @@ async def retry_print_job(request: web.Request) -> web.Response:
     """Print again what certainly made no paper."""
     caller, job = await _own_job_of(request)
     return web.json_response(job_document(await retry_job(request.app[SERVICES], job.job_id, actor=caller.name)))
+
+
+async def lose_holder(request: web.Request) -> web.Response:
+    """Take a person's word that the agent which held the job is gone: its paper becomes uncertain."""
+    caller, job = await _own_job_of(request)
+    lost = await declare_holder_lost(request.app[SERVICES], job.job_id, actor=caller.name)
+    return web.json_response(job_document(lost))
 
 
 async def _own_job(request: web.Request) -> PrintJob:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
+from printsvc.domain.print_job import PrintJob
 from printsvc.domain.site import Site, SiteId
-from printsvc.errors import NotFoundError
+from printsvc.errors import DuplicateError, NotFoundError
 from printsvc.flows import leases
 from printsvc.flows.intake import SITE_ID
+from printsvc.printing.overdue import why_overdue
 from printsvc.stats.coverage import Coverage
 from printsvc.store import counts
 from printsvc.store import doses as dose_store
@@ -40,14 +43,19 @@ Line = Annotated[str, BeforeValidator(lambda value: _one_line(value) if isinstan
 """Text for the paper."""
 
 
-class SiteIn(BaseModel):
-    """The body of `POST /v1/sites`."""
+class SiteChange(BaseModel):
+    """The body of `PUT /v1/sites/{site_id}`: all that can be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    site_id: str = Field(pattern=f"^{SITE_ID.pattern}$")
     name: Line = Field(min_length=1, max_length=120)
     authority: Line = Field(default="SỞ Y TẾ", min_length=1, max_length=120)
     province: Line = Field(default="", max_length=3)
+
+
+class SiteIn(SiteChange):
+    """The body of `POST /v1/sites`."""
+
+    site_id: str = Field(pattern=f"^{SITE_ID.pattern}$")
 
 
 def site_document(site: Site) -> dict[str, str]:
@@ -55,14 +63,36 @@ def site_document(site: Site) -> dict[str, str]:
 
 
 async def post_site(request: web.Request) -> web.Response:
-    """Make a site; 200 with what is stored where its id is taken."""
+    """Make a site; 200 where it is there already, 409 where it is there with other values."""
     await require(request, ADMIN)
     body = await read_model(request, SiteIn)
     services = request.app[SERVICES]
     site = Site(SiteId(body.site_id), body.name, body.authority, body.province)
     made = await services.store.write(lambda c: site_store.insert_site(c, site, now=services.clock()))
-    stored = await services.store.read(lambda c: site_store.get_site(c, body.site_id))
-    return web.json_response(site_document(stored), status=201 if made else 200)
+    stored = site_document(await services.store.read(lambda c: site_store.get_site(c, body.site_id)))
+    wanted = site_document(site)
+    differing = sorted(name for name in wanted if wanted[name] != stored[name])
+    if differing:
+        raise DuplicateError(
+            [f"/{name}" for name in differing],
+            f"There is a site {site.site_id} with another {', '.join(differing)}; nothing was changed.",
+            vi=f"Đã có điểm tiêm {site.site_id} với thông tin khác ({', '.join(differing)}); chưa thay đổi gì.",
+        )
+    return web.json_response(stored, status=201 if made else 200)
+
+
+async def put_site(request: web.Request) -> web.Response:
+    """Change the name, authority and province of a site; papers drawn from now on have them."""
+    await require(request, ADMIN)
+    body = await read_model(request, SiteChange)
+    site = Site(SiteId(request.match_info["site_id"]), body.name, body.authority, body.province)
+
+    def write(connection: Connection) -> None:
+        if not site_store.update_site(connection, site):
+            site_store.get_site(connection, site.site_id)  # says that it is not there
+
+    await request.app[SERVICES].store.write(write)
+    return web.json_response(site_document(site))
 
 
 async def list_sites(request: web.Request) -> web.Response:
@@ -148,12 +178,17 @@ async def delete_agent(request: web.Request) -> web.Response:
 
 
 async def get_worklist(request: web.Request) -> web.Response:
-    """List what at a site needs a person: doses that are held, papers that are uncertain or failed."""
+    """List what at a site needs a person: doses that are held, papers that are uncertain, failed or overdue."""
     site_id = request.match_info["site_id"]
     await require_site(request, site_id, ADMIN, PLATFORM)
 
+    services = request.app[SERVICES]
+    now = services.clock()
+
     def read(connection: Connection) -> dict[str, Any]:
         site_store.get_site(connection, site_id)
+        seen_at = {agent.agent_id: agent.seen_at for agent in site_store.list_agents(connection, site_id)}
+        overdue = job_store.jobs_under_way_since(connection, site_id, now - timedelta(seconds=services.overdue_s))
         held = dose_store.held_doses(connection, site_id)
         jobs = job_store.jobs_for_a_person(connection, site_id)
         return {
@@ -167,10 +202,16 @@ async def get_worklist(request: web.Request) -> web.Response:
                 }
                 for dose in held
             ],
-            "print_jobs": [job_document(job) for job in jobs],
+            "print_jobs": [job_document(job) | {"why": job.state, "agent_seen_at": None} for job in jobs]
+            + [_overdue_document(job, seen_at, now) for job in overdue],
         }
 
-    return web.json_response(await request.app[SERVICES].store.read(read))
+    return web.json_response(await services.store.read(read))
+
+
+def _overdue_document(job: PrintJob, seen_at: Mapping[str, datetime | None], now: datetime) -> dict[str, Any]:
+    why, last = why_overdue(job.holder_agent, seen_at, now=now)
+    return job_document(job) | {"why": why, "agent_seen_at": last.isoformat() if last else None}
 
 
 async def list_printers(request: web.Request) -> web.Response:
@@ -205,7 +246,13 @@ async def get_stats(request: web.Request) -> web.Response:
     caller = await require(request, ADMIN, PLATFORM, SITE)
     site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
     services = request.app[SERVICES]
-    numbers = await services.store.read(lambda c: counts.count(c, site_id))
+
+    def read(connection: Connection) -> dict[str, Any]:
+        if site_id is not None:
+            site_store.get_site(connection, site_id)
+        return counts.count(connection, site_id)
+
+    numbers = await services.store.read(read)
     # How pages were drawn is the process's, not a site's, and is counted from its start.
     return web.json_response(coverage_document(Coverage(**numbers)) | {"pages": services.pages.document()})
 

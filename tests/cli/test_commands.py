@@ -21,6 +21,14 @@ def test_an_admin_makes_a_site_and_sees_what_happens_there(service: Service) -> 
     assert (code, err) == (0, "")
     assert "HN-7" in out
     assert "Trạm Y tế [bold]7[/bold]" in admin(service, "sites", "list")[1], "no markup in what others typed"
+    code, out, err = admin(service, "sites", "add", "HN-7", "--name", "Other")
+    assert (code, out) == (1, "")
+    assert "with another name, province; nothing was changed" in err
+    code, out, _ = admin(service, "sites", "change", "HN-7", "--authority", "SỞ Y TẾ HÀ NỘI")
+    assert (code, out) == (0, "Site HN-7: Trạm Y tế [bold]7[/bold], SỞ Y TẾ HÀ NỘI 01\n")
+    code, _, err = admin(service, "sites", "change", "HN-NONE", "--name", "Other")
+    assert (code, err.splitlines()[0]) == (1, "printsvc: There is no such site.")
+    assert "–" in admin(service, "stats", "--site", "HN-7")[1], "no dose, no percent"
     code, out, err = admin(service, "sites", "enrol", "HN-7")
     assert len(out.strip()) == 20
     assert "Works once" in err
@@ -51,6 +59,10 @@ def test_an_admin_settles_and_retries(service: Service) -> None:
     assert code == 0
     assert f"{job_id}: failed" in out
     assert "copy 2: " in out
+    copy_id = out.split()[-1]
+    assert admin(service, "jobs", "lost", copy_id)[2].startswith("printsvc: No agent ever held this job")
+    service.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1, "wait_s": 10}, by=token)
+    assert admin(service, "jobs", "lost", copy_id)[:2] == (0, "uncertain\n")
     assert admin(service, "jobs", "list", "--state", "nonsense")[0] == 1
 
 
