@@ -82,10 +82,11 @@ async def lease(
             kept, gone = leases.renew(
                 connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
             )
-            known = [job_id for job_id, _ in holding]
-            leases.take_back_unanswered(
-                connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
-            )
+            if capacity > 0:  # a heartbeat goes beside an open poll, whose answer it may not know yet
+                known = [job_id for job_id, _ in holding]
+                leases.take_back_unanswered(
+                    connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
+                )
             leases.expire_leases(connection, agent.site_id, now=now)
             claimed = leases.claim_waiting(
                 connection,
