@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from structlog.typing import EventDict, WrappedLogger
 
 
@@ -36,6 +38,7 @@ def configure(level: str = "INFO") -> None:
             ],
         )
     )
+    logging.getLogger("aiohttp.server").addFilter(quiet_broken_body)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -43,6 +46,19 @@ def configure(level: str = "INFO") -> None:
     # DEBUG would write every row.
     for chatty in ("aiohttp.access", "alembic", "fontTools", "sqlalchemy", "weasyprint"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def quiet_broken_body(record: logging.LogRecord) -> bool:
+    """Make a note of what aiohttp takes for a fault of ours: a body that is not what its headers say.
+
+    It was answered 400 by then; aiohttp meets the same error once more when it reads what is left of the body.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | RequestPayloadError):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args, record.exc_info, record.exc_text = "the body of a request was broken", (), None, None
+        return logging.getLogger().isEnabledFor(logging.INFO)
+    return True
 
 
 def place_of(trace: TracebackType | None) -> str:

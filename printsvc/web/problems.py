@@ -137,7 +137,10 @@ async def problems_middleware(request: web.Request, handler: Handler) -> web.Str
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
     except (HttpProcessingError, web.RequestPayloadError, ConnectionError):
-        return http_problem(400, "The body of the request is broken.")  # bad chunks or gzip, or a line that was cut
+        # Bad chunks or gzip, or a line that was cut. Where the next request would begin, nobody knows.
+        broken = http_problem(400, "The body of the request is broken.")
+        broken.force_close()
+        return broken
     except Exception as error:
         # The text of a library's exception may quote what was sent, and that may be a name: class and place only.
         where = error.__traceback__
