@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 
-import pytest
 from printsvc_service_harness import ROOT, Service, environment
 
 from printsvc.web.routes import ROUTES
@@ -26,7 +24,6 @@ def test_every_route_is_told_and_no_other() -> None:
     assert served - told - posted - fetched == set()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_examples_run(service: Service) -> None:
     if not (service.folder / "docs").exists():
         (service.folder / "docs").symlink_to(ROOT / "docs")
