@@ -14,6 +14,8 @@ _SYSTEM_BIN = Path("/usr/lib/cups")
 
 # Without DirtyCleanInterval 0 a kill -9 loses queued jobs and job ids are used again; MaxJobTime's default cancels
 # what waits 3 h for paper; JobRetryLimit's default gives a job up; MaxJobs' default forgets jobs and refuses new ones.
+# A site's says PreserveJobFiles No. Here files are kept: the worst that CUPS can do after a restart (print again)
+# it does only where it still has the file; without, it aborts the job.
 _CUPSD_CONF = """\
 Listen 127.0.0.1:{port}
 Listen {run}/cups.sock
@@ -37,7 +39,7 @@ MaxJobs 0
 MaxJobsPerPrinter 0
 MaxJobsPerUser 0
 PreserveJobHistory Yes
-PreserveJobFiles No
+PreserveJobFiles Yes
 ErrorPolicy retry-job
 <Location />
   Order allow,deny
