@@ -28,8 +28,11 @@ PLAIN_EVERY_S = 5.0
 @click.option("--form", help="Form of the certificates.  [PRINTSVC_FORM, or a4/43-2022]")
 @click.option("--sites", "sites_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Sites as GET /v1/sites gives them; without it the paper has a site's id for its name.")  # fmt: skip
+@click.option("--merge", type=click.Choice(["site"]), help="Also one PDF for each site, to be printed.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [as many as there are processors]")
-def issue(file: Path, folder: Path, form: str | None, sites_file: Path | None, jobs: int | None) -> None:
+def issue(
+    file: Path, folder: Path, form: str | None, sites_file: Path | None, merge: str | None, jobs: int | None
+) -> None:
     """Issue a certificate for every dose event in FILE; the service's database is not touched.
 
     Signs with the keys in the data folder. Run it again with the same FILE and folder to go on after a kill: what is
@@ -44,7 +47,7 @@ def issue(file: Path, folder: Path, form: str | None, sites_file: Path | None, j
     from printsvc.domain.form import FormId
     from printsvc.errors import SignerError
     from printsvc.flows.bulk import Run
-    from printsvc.flows.bulkrun import WorkerSetup, begin, issue_file
+    from printsvc.flows.bulkrun import WorkerSetup, begin, issue_file, merge_by_site
     from printsvc.render.draw import RenderSetup, sources_digest
     from printsvc.settings import read_settings
     from printsvc.store.bulkledger import BulkLedger
@@ -79,11 +82,14 @@ def issue(file: Path, folder: Path, form: str | None, sites_file: Path | None, j
         setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
         with _progress() as tell:
             issue_file(file, ledger, setup, workers=jobs or len(os.sched_getaffinity(0)), tell=tell)
+        merged = merge_by_site(ledger, folder, workers=jobs or len(os.sched_getaffinity(0))) if merge else []
         counts, ways_out = ledger.counts(), ledger.ways_out()
     finally:
         ledger.close()
     words = [f"{number} {status}" for status, number in sorted(counts.items())]
     click.echo(f"{folder}: " + (", ".join(words) or "no lines"))
+    if merged:
+        click.echo(f"to be printed by site: {len(merged)} files in {folder / 'merged'}")
     if ways_out:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(ways_out.items()))
         click.echo(f"drawn without the stamp: {reasons}")

@@ -56,7 +56,6 @@ class Run:
     sources: str
     issuer: str
     country: str
-    merged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +19,18 @@ from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.form import FormId
 from printsvc.domain.site import Site
 from printsvc.errors import StateError
-from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run, body_digest
+from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run, body_digest, write_whole
 from printsvc.flows.services import FormChoice
 from printsvc.render.draw import RenderSetup
+from printsvc.render.merge import merge_papers
 from printsvc.render.pool import start_worker, worker_drawer
 from printsvc.store.bulkledger import BulkLedger
 from printsvc.store.keyfile import SealedSigner
 
 REPORT: Final = "report.ndjson"
 ISSUED: Final = "issued.ndjson"
+MERGED: Final = "merged"
+_MERGED_PAPERS: Final = 500
 _BLOCK: Final = 64
 _BLOCKS_A_WORKER: Final = 3
 _CRASHED: Final = {
@@ -180,6 +183,35 @@ def write_reports(ledger: BulkLedger, folder: Path) -> None:
             for row in ledger.rows(*others)
         ),
     )
+
+
+def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int) -> list[str]:
+    """Put each site's papers, in the order of the file, into `merged/SITE-0001.pdf` and so on, 500 in each.
+
+    Return the files' names. A file that is full and there is left as it is. Raises RenderError where a paper cannot be
+    merged.
+    """
+    of_site: dict[str, list[Path]] = {}
+    for row in ledger.rows(LineStatus.ISSUED):
+        of_site.setdefault(row["site_id"], []).append(folder / row["file"])
+    wanted = {
+        f"{site_id}-{start // _MERGED_PAPERS + 1:04d}.pdf": papers[start : start + _MERGED_PAPERS]
+        for site_id, papers in sorted(of_site.items())
+        for start in range(0, len(papers), _MERGED_PAPERS)
+    }
+    merged = folder / MERGED
+    due = {
+        name: papers for name, papers in wanted.items() if len(papers) < _MERGED_PAPERS or not (merged / name).exists()
+    }
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
+        done = [executor.submit(_merge, merged / name, papers) for name, papers in due.items()]
+        for future in done:
+            future.result()
+    return list(wanted)
+
+
+def _merge(target: Path, papers: Sequence[Path]) -> None:
+    write_whole(target, merge_papers(paper.read_bytes() for paper in papers))
 
 
 class _Workers:
@@ -358,13 +390,12 @@ def _document(run: Run) -> dict[str, str]:
         "secret": run.secret.hex(),
         "started_at": run.started_at.isoformat(),
         "form": json.dumps(form),
-        "merged": json.dumps(run.merged),
     }
 
 
 def _run_of(stored: Mapping[str, str]) -> Run:
     form_id, media, capacity = json.loads(stored["form"])
-    run = Run(
+    return Run(
         secret=bytes.fromhex(stored["secret"]),
         started_at=datetime.fromisoformat(stored["started_at"]),
         form=FormChoice(FormId(form_id), media, capacity),
@@ -373,4 +404,3 @@ def _run_of(stored: Mapping[str, str]) -> Run:
         issuer=stored["issuer"],
         country=stored["country"],
     )
-    return replace(run, merged=json.loads(stored["merged"]))
