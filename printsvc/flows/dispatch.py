@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.print_job import ON_PAPER, Happening, JobEvent, JobState, PrintJob
-from printsvc.errors import IllegalTransitionError, NotFoundError, PrintsvcError, UnavailableError
+from printsvc.errors import IllegalTransitionError, InputError, NotFoundError, PrintsvcError, UnavailableError
 from printsvc.flows import leases
 from printsvc.flows.page import page_of
 from printsvc.flows.services import Services
@@ -124,6 +124,9 @@ async def _draw_all(services: Services, jobs: Sequence[PrintJob]) -> tuple[list[
             case UnavailableError() if outcome.code != "render_crashed":
                 pause_s = max(pause_s, outcome.retry_after_s)
                 await _put_back(services, job, outcome.code, is_busy=outcome.code == "render_busy")
+            case InputError(problems=[first, *_]):
+                # Where and why, for the worklist: a pointer into the page names a slot, never what stands there.
+                await _give_back(services, job, JobEvent.FAIL, f"{first.code} {first.pointer}".strip())
             case PrintsvcError():
                 await _give_back(services, job, JobEvent.FAIL, outcome.code)
             case Exception():

@@ -202,7 +202,7 @@ async def test_a_page_that_no_form_can_hold_fails_alone_with_its_reason(api: Api
     jobs = (await api.lease(token))["jobs"]
     assert {job["job_id"] for job in jobs} == {issued[0]["job_id"], issued[2]["job_id"]}
     failed = await api.job(issued[1]["job_id"])
-    assert (failed["state"], failed["state_reason"]) == ("failed", "text_too_long")
+    assert (failed["state"], failed["state_reason"]) == ("failed", "text_too_long /person")
     worklist = (await api.call("GET", "/v1/sites/HN-1/worklist", by="site")).body
     assert [job["job_id"] for job in worklist["print_jobs"]] == [issued[1]["job_id"]]
 
