@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,8 +49,10 @@ def worker_pids() -> list[int]:
 
 @pytest.fixture(scope="module")
 def setup(templates: Path, fonts: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderSetup:
-    """One cache for all, so that the form is compiled once."""
-    return RenderSetup(templates, fonts, tmp_path_factory.mktemp("cache"), forms=(A4,))
+    """One cache for all, so that the form is compiled once; and templates that nobody changes meanwhile."""
+    copied = tmp_path_factory.mktemp("templates")
+    shutil.copytree(templates / A4, copied / A4)
+    return RenderSetup(copied, fonts, tmp_path_factory.mktemp("cache"), forms=(A4,))
 
 
 @pytest.fixture(scope="module")
