@@ -213,6 +213,7 @@ def account_for(
         "papers_read_back": sum(paper.reads for paper in papers),
         "unaccounted": len(troubles),
         "troubles": troubles,
+        "pages": books.get("pages", {}),
         "rows": [row.document() for row in rows],
     }
 
@@ -249,6 +250,10 @@ def show(account: dict[str, Any], console: Console, seconds: float) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    pages = account["pages"]
+    if pages:
+        ways = ", ".join(f"{number} {reason}" for reason, number in pages.get("way_out", {}).items()) or "none"
+        console.print(f"Pages stamped: {pages.get('stamped', 0)}; by WeasyPrint: {ways}.", highlight=False)
     for trouble in account["troubles"]:
         console.print(f"[bold red]unaccounted:[/] {trouble}", highlight=False, soft_wrap=True)
     if account["unaccounted"] == 0:

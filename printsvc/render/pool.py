@@ -66,7 +66,7 @@ _MAX_RETRY_AFTER_S: Final = 60
 _NEWEST_WEIGHT: Final = 0.1
 _MOST_POISONED: Final = 1000
 # A page is not refused for ever: what killed two workers may have been the machine, out of memory for a while.
-_POISONED_S: Final = 3600.0
+_POISONED_S: Final = 300.0
 
 
 class _NotTakenError(Exception):
@@ -166,7 +166,7 @@ class RenderPool:
 
     @property
     def poisoned(self) -> list[str]:
-        """Digests of the pages that killed two workers within the last hour, the oldest first; they are refused."""
+        """Digests of the pages that killed two workers in the last five minutes, the oldest first; they are refused."""
         return list(self._poisoned)
 
     async def warm_up(self) -> None:

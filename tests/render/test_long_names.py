@@ -1,4 +1,4 @@
-"""A name that intake takes has a place on the paper, whatever its letters: a certificate without a paper helps nobody."""
+"""A name that intake takes has a place on the paper, whatever its letters."""
 
 from __future__ import annotations
 
