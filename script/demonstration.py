@@ -29,6 +29,7 @@ from printsvc.flows.intake import SITE_ID
 
 PROJECT = Path(__file__).parents[1]
 ROOT = PROJECT / "var" / "demo"
+FORM = "a4/43-2022"
 STALL_S = 180.0
 OUT_OF_PAPER_S = 8.0
 _OUTCOME = {201: "issued", 202: "held", 200: "replayed", 409: "conflict"}
@@ -97,13 +98,13 @@ def run(lines: list[bytes], console: Console) -> dict[str, Any]:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
         ) as progress,
     ):
-        setting_up = progress.add_task("set up", total=len(plans) + 1)
+        setting_up = progress.add_task("set up", total=len(plans) + 2)
 
         def told(what: str) -> None:
             progress.update(setting_up, advance=1, description=what)
 
-        with Stack(ROOT, plans, told=told) as stack:
-            progress.update(setting_up, completed=len(plans) + 1, description="sites ready")
+        with Stack(ROOT, plans, told=told, forms=[FORM]) as stack:
+            progress.update(setting_up, completed=len(plans) + 2, description="sites ready")
             rows = post(stack, lines, progress)
             wait_for_paper(stack, {row.uvci for row in rows if row.outcome == "issued"}, progress)
             reading = progress.add_task("reading the papers back", total=stack.sheets())

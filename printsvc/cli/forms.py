@@ -160,19 +160,21 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
 @forms.command("compile")
 @click.argument("names", metavar="[FORM]...", nargs=-1)
 def compile_forms(names: tuple[str, ...]) -> None:
-    """Compile FORM, or all forms, for the stamp, and say what came of it.
+    """Compile FORM, or all forms, for the stamp, keep it where the service finds it, and say what came of it.
 
     Exit code 1 when one cannot be compiled: its papers are drawn all the same, but slowly.
     """
     from printsvc.domain.form import FormId
     from printsvc.errors import RenderError
-    from printsvc.render.compiler import compile_form
+    from printsvc.render.compiler import load_compiled
+    from printsvc.settings import read_settings
 
     library = _library()
+    folder = read_settings().data_dir / "cache" / "forms"
     wrong = False
     for form_id in names or library.form_ids():
         try:
-            compiled = compile_form(library, FormId(form_id))
+            compiled = load_compiled(library, FormId(form_id), folder)
         except RenderError as error:
             wrong = True
             click.echo(f"{form_id}: {error.en}\n{' ' * len(form_id)}  {error.vi}")

@@ -49,6 +49,14 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def compile_forms(self, *forms: str) -> None:
+        """Compile forms for the stamp, so that the first page is stamped too."""
+        command = [sys.executable, "-m", "printsvc", "forms", "compile", *forms]
+        environment = self._environment | {"PRINTSVC_DATA_DIR": str(self.data_dir)}
+        ended = self._processes.spawn(command, self._log, environment).wait(timeout=300)
+        if ended != 0:
+            raise RuntimeError(f"a form cannot be compiled: see {self._log}")
+
     def start(self) -> None:
         """Start, and return when it is ready. Raises LabError where it is not within 60 s."""
         command = [sys.executable, "-m", "printsvc", "up", "--data-dir", str(self.data_dir), "--port", str(self.port)]
@@ -115,7 +123,8 @@ class SiteParts:
 class Stack:
     """Opened by its constructor; `close()` or `with` ends every process. `root` keeps data, logs and papers.
 
-    `told` is called with a line of what is being done. `service_environment` adds PRINTSVC_… settings.
+    `told` is called with a line of what is being done. `service_environment` adds PRINTSVC_… settings. `forms` are
+    compiled first; without, the service does so while its first pages go through WeasyPrint.
     """
 
     def __init__(
@@ -126,6 +135,7 @@ class Stack:
         told: Callable[[str], None] = lambda _: None,
         service_environment: dict[str, str] | None = None,
         agent_environment: dict[str, str] | None = None,
+        forms: Sequence[str] = (),
     ) -> None:
         self.root = root.resolve()
         self.logs = self.root / "logs"
@@ -143,6 +153,9 @@ class Stack:
             self.root / "service", self.logs / "service.log", self._processes, base | (service_environment or {})
         )
         try:
+            if forms:
+                told("compiling the form")
+                self.service.compile_forms(*forms)
             told("starting the service")
             self.service.start()
             for number, plan in enumerate(plans, start=1):
