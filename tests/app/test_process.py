@@ -110,6 +110,7 @@ def test_terminated_it_ends_well(own_service: Service) -> None:
 
 def test_killed_its_workers_end_with_it(own_service: Service) -> None:
     workers = own_service.workers()
+    assert workers, "without any, nothing would be shown"
     own_service.stop(signal.SIGKILL)
     own_service.wait_for(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
 
