@@ -13,8 +13,8 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NoReturn
@@ -23,6 +23,7 @@ from printsvc.credential.cose import signature_agrees
 from printsvc.credential.dcc import check_dcc, usage_of
 from printsvc.credential.dsc import Dsc, parse_der_base64, read_dsc
 from printsvc.credential.hcert import DecodedHcert, decode_hcert
+from printsvc.credential.revocation import Revocations, RevocationSubject, Revoked
 from printsvc.credential.trust import TrustList
 from printsvc.errors import CredentialError, NotHcertError
 
@@ -32,8 +33,6 @@ CLOCK_SKEW: Final = timedelta(seconds=60)
 MAX_REASONS: Final = 5
 MAX_CERTIFICATES: Final = 1000
 _FRACTION = re.compile(r"(\.\d{6})\d+")
-
-Revoked = Callable[[DecodedHcert], bool]
 
 
 class Outcome(StrEnum):
@@ -55,7 +54,7 @@ class Verdict:
     """`step` names the check that failed (empty for valid). `claims` is None where nothing could be read.
 
     Claims of a verdict other than valid are what the code *says*; before `schema_invalid` in the order nobody vouches
-    for them. `signer` is the DSC whose signature agreed.
+    for them. `signer` is the DSC whose signature agreed. `revocation` is there exactly when the verdict is revoked.
     """
 
     verdict: Outcome
@@ -64,6 +63,7 @@ class Verdict:
     step: str = ""
     claims: dict[str, Any] | None = None
     signer: Dsc | None = None
+    revocation: Revoked | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -77,6 +77,8 @@ class Verdict:
             "detail_vi": self.detail_vi,
             "step": self.step,
         }
+        if self.revocation is not None:
+            body["revocation"] = self.revocation.to_json()
         if self.claims is not None:
             body["claims"] = self.claims
         return body
@@ -128,10 +130,10 @@ _STEPS_VI = {
 }
 
 
-def verify(code: Any, *, trust: TrustList, at: datetime, revoked: Revoked | None = None) -> Verdict:
+def verify(code: Any, *, trust: TrustList, at: datetime, revocations: Revocations | None = None) -> Verdict:
     """Return the verdict on a code at the moment `at` (aware).
 
-    Never raises for any `code`; what `revoked` raises goes through, because "could not ask" is not "not revoked".
+    Never raises for any `code`; what `revocations` raises goes through, because "could not ask" is not "not revoked".
     """
     if not isinstance(code, str):
         return _verdict(Outcome.NOT_A_CERTIFICATE, "prefix")
@@ -159,11 +161,11 @@ def verify(code: Any, *, trust: TrustList, at: datetime, revoked: Revoked | None
     ]
     if not signers:
         return _verdict(Outcome.BAD_SIGNATURE, "signature", claims)
-    return _verdict_on_content(decoded, claims, signers, at, revoked)
+    return _verdict_on_content(decoded, claims, signers, at, revocations)
 
 
 def _verdict_on_content(
-    decoded: DecodedHcert, claims: dict[str, Any], signers: Sequence[Dsc], at: datetime, revoked: Revoked | None
+    decoded: DecodedHcert, claims: dict[str, Any], signers: Sequence[Dsc], at: datetime, revocations: Revocations | None
 ) -> Verdict:
     first = signers[0]
     issued_on = decoded.issued_at.date() if decoded.issued_at else None
@@ -179,8 +181,10 @@ def _verdict_on_content(
         return _verdict(Outcome.WRONG_KEY_USAGE, "key_usage", claims, first)
     in_force = [dsc for dsc in allowed if dsc.not_before - at <= CLOCK_SKEW and at <= dsc.not_after]
     signer = (in_force or allowed)[0]
-    if revoked is not None and revoked(decoded):
-        return _verdict(Outcome.REVOKED, "revocation", claims, signer)
+    revoked = revocations.find(subject_of(decoded)) if revocations is not None else None
+    if revoked is not None:
+        reason, reason_vi = revoked.sentences()
+        return replace(_verdict(Outcome.REVOKED, "revocation", claims, signer, reason, reason_vi), revocation=revoked)
     if decoded.issued_at is not None and decoded.issued_at - at > CLOCK_SKEW:
         return _verdict(Outcome.NOT_YET_VALID, "issued_at", claims, signer)
     # The second of exp itself still counts: so the EU's verifiers and test data have it, RFC 8392 would not. A
@@ -190,6 +194,18 @@ def _verdict_on_content(
     if not in_force:
         return _verdict(Outcome.SIGNER_EXPIRED, "signer", claims, signer)
     return _verdict(Outcome.VALID, "", claims, signer)
+
+
+def subject_of(decoded: DecodedHcert) -> RevocationSubject:
+    """Return what of a code can be revoked."""
+    entries = [entry for group in ("v", "t", "r") for entry in decoded.payload.get(group) or ()]
+    return RevocationSubject(
+        country=decoded.issuer or "",
+        uvcis=tuple(entry["ci"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("ci"), str)),
+        kid=decoded.kid,
+        signature=decoded.cose.signature,
+        algorithm=decoded.algorithm,
+    )
 
 
 def claims_of(decoded: DecodedHcert) -> dict[str, Any]:
@@ -203,7 +219,9 @@ def claims_of(decoded: DecodedHcert) -> dict[str, Any]:
     }
 
 
-def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked | None = None) -> dict[str, Any]:
+def verify_line(
+    line: str, *, trust: TrustList, now: datetime, revocations: Revocations | None = None
+) -> dict[str, Any]:
     """Return `{"id", "verdict", "detail", "claims"?}` for `{"id", "code", "at"?, "certificates"?}`.
 
     `certificates` (base64 DER) are then the whole trust list for that line; one of them that cannot be read is trusted
@@ -213,11 +231,13 @@ def verify_line(line: str, *, trust: TrustList, now: datetime, revoked: Revoked 
         request = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return _malformed(None, "The line is not JSON.")
-    answer = verify_request(request, trust=trust, now=now, revoked=revoked)
+    answer = verify_request(request, trust=trust, now=now, revocations=revocations)
     return {name: answer[name] for name in ("id", "verdict", "detail", "claims") if name in answer}
 
 
-def verify_request(request: Any, *, trust: TrustList, now: datetime, revoked: Revoked | None = None) -> dict[str, Any]:
+def verify_request(
+    request: Any, *, trust: TrustList, now: datetime, revocations: Revocations | None = None
+) -> dict[str, Any]:
     """Like `verify_line`, for a line that is decoded; the answer also has `detail_vi` and `step`."""
     if not isinstance(request, dict):
         return _malformed(None, "The line is not a JSON object.")
@@ -237,7 +257,7 @@ def verify_request(request: Any, *, trust: TrustList, now: datetime, revoked: Re
             at = parse_instant(request["at"])
         except ValueError:
             return _malformed(identifier, "`at` is not a point in time.")
-    verdict = verify(request["code"], trust=trust, at=at, revoked=revoked)
+    verdict = verify(request["code"], trust=trust, at=at, revocations=revocations)
     return {"id": identifier} | verdict.to_json()
 
 

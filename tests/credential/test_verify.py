@@ -18,8 +18,11 @@ from printsvc.credential.cose import Algorithm, encode_to_be_signed
 from printsvc.credential.dsc import Dsc, Kid, Usage, read_dsc
 from printsvc.credential.hcert import decode_hcert
 from printsvc.credential.keys import LocalSigner, make_dsc, make_private_key
+from printsvc.credential.revocation import RevocationSubject, Revoked
 from printsvc.credential.trust import TrustList, make_trust_list
 from printsvc.credential.verify import CLOCK_SKEW, Outcome, Verdict, parse_instant, verify, verify_line
+from printsvc.domain.revocation import RevocationReason
+from printsvc.errors import StoreError
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 LATER = timedelta(days=30)
@@ -129,21 +132,50 @@ def test_key_usage(country: Any) -> None:
     assert outcome(country, country.issue(signer=signer), trust=trust) is Outcome.WRONG_KEY_USAGE
 
 
+class Book:
+    """Revocations of these UVCIs; `asked` are the subjects that came."""
+
+    def __init__(self, *uvcis: str, answer: Revoked | None = None) -> None:
+        self.uvcis, self.answer = uvcis, answer or Revoked()
+        self.asked: list[RevocationSubject] = []
+
+    def find(self, subject: RevocationSubject) -> Revoked | None:
+        self.asked.append(subject)
+        return self.answer if set(subject.uvcis) & set(self.uvcis) else None
+
+
 def test_revocation_is_asked_only_for_genuine_certificates(country: Any) -> None:
-    asked = []
-
-    def revoked(decoded: Any) -> bool:
-        asked.append(decoded.payload["v"][0]["ci"])
-        return True
-
+    uvci = country.payload["v"][0]["ci"]
+    book = Book(uvci)
     code = country.issue()
-    assert outcome(country, code, revoked=revoked) is Outcome.REVOKED
-    assert asked == [country.payload["v"][0]["ci"]]
-    assert outcome(country, code, revoked=lambda _: False) is Outcome.VALID
+    assert outcome(country, code, revocations=book) is Outcome.REVOKED
+    (subject,) = book.asked
+    assert (subject.country, subject.uvcis, subject.kid) == ("VN", (uvci,), country.signer.kid)
+    assert subject.algorithm is Algorithm.ES256
+    assert outcome(country, code, revocations=Book("URN:UVCI:01:VN:OTHER")) is Outcome.VALID
     values = parts(code)
     values[3] = bytes(64)
-    assert outcome(country, join(values), revoked=revoked) is Outcome.BAD_SIGNATURE
-    assert len(asked) == 1
+    assert outcome(country, join(values), revocations=book) is Outcome.BAD_SIGNATURE
+    assert len(book.asked) == 1
+
+
+def test_a_revoked_certificate_says_since_when_and_why(country: Any) -> None:
+    answer = Revoked(country.now, RevocationReason.FRAUD)
+    verdict = verdict_on(country, country.issue(), revocations=Book(country.payload["v"][0]["ci"], answer=answer))
+    assert verdict.detail.endswith("Since 2021-10-30 (UTC). Fraud.")
+    assert verdict.detail_vi.endswith("Từ ngày 30/10/2021 (UTC). Gian lận.")
+    told = verdict.to_json()["revocation"]
+    assert (told["revoked_at"], told["reason"], told["certain"]) == ("2021-10-30T02:12:00Z", "fraud", True)
+    assert "revocation" not in verdict_on(country, country.issue()).to_json()
+
+
+def test_could_not_ask_is_not_not_revoked(country: Any) -> None:
+    class Broken:
+        def find(self, subject: RevocationSubject) -> Revoked | None:
+            raise StoreError("away")
+
+    with pytest.raises(StoreError):
+        verdict_on(country, country.issue(), revocations=Broken())
 
 
 def test_schema(country: Any) -> None:
