@@ -36,10 +36,10 @@ class TrustList:
         return () if kid is None else self._by_kid.get(kid, ())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of `GET /v1/trust-list`; a signature over it will stand beside these keys."""
+        """Return the body of `GET /v1/trust-list`; `credential.trustsigned` puts a signature around it."""
         return {
             "version": self.version,
-            "generated_at": _encode_time(self.made_at),
+            "generated_at": encode_time(self.made_at),
             "certificates": [
                 {
                     "kid": base64.b64encode(dsc.kid).decode("ascii"),
@@ -47,8 +47,8 @@ class TrustList:
                     "certificateType": "DSC",
                     "thumbprint": dsc.thumbprint,
                     "rawData": base64.b64encode(dsc.der).decode("ascii"),
-                    "not_before": _encode_time(dsc.not_before),
-                    "not_after": _encode_time(dsc.not_after),
+                    "not_before": encode_time(dsc.not_before),
+                    "not_after": encode_time(dsc.not_after),
                 }
                 for dsc in self.certificates
             ],
@@ -64,7 +64,7 @@ class TrustList:
             entries = [entry for entry in body["certificates"] if entry.get("certificateType", "DSC") == "DSC"]
             return cls(
                 version=int(body["version"]),
-                made_at=_parse_time(body["generated_at"]),
+                made_at=parse_time(body["generated_at"]),
                 certificates=tuple(_read_entry(entry) for entry in entries),
             )
         except (KeyError, TypeError, ValueError, AttributeError, CredentialError):
@@ -94,10 +94,12 @@ def _parse_kid(text: str | None) -> Kid | None:
         raise ValueError("the kid is not base64") from None
 
 
-def _encode_time(moment: datetime) -> str:
+def encode_time(moment: datetime) -> str:
+    """Return a time of a list: ISO 8601 in UTC, whole seconds, with Z."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _parse_time(text: str) -> datetime:
+def parse_time(text: str) -> datetime:
+    """Return the aware UTC time of ISO 8601. Raises ValueError."""
     moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
