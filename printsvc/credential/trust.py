@@ -13,16 +13,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from printsvc.credential.dsc import Dsc, Kid, parse_der_base64, read_dsc
+from printsvc.credential.trustedkey import NO_KEYS, KeyRing
 from printsvc.errors import CredentialError
 
 
 @dataclass(frozen=True, slots=True)
 class TrustList:
-    """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid."""
+    """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid.
+
+    `keys` are pinned keys beside the DSCs: those of other formats, and signers of HCERT that have no certificate.
+    """
 
     version: int
     made_at: datetime
     certificates: tuple[Dsc, ...]
+    keys: KeyRing = NO_KEYS
     _by_kid: Mapping[bytes, tuple[Dsc, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
