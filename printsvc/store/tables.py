@@ -261,3 +261,91 @@ signers = Table(
     Column("created_at", UtcTime, nullable=False),
 )
 Index("ix_signers_kid", signers.c.kid)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("revocation_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    Column("kid", String(16), nullable=False),
+    # The first 16 bytes of SHA-256: what verifiers ask by.
+    Column("uci_hash", LargeBinary, nullable=False),
+    Column("country_uci_hash", LargeBinary, nullable=False),
+    Column("signature_hash", LargeBinary, nullable=False),
+    Column("reason", String(24), nullable=False),
+    Column("revoked_at", UtcTime, nullable=False),
+    Column("revoked_by", String(64), nullable=False),
+    # The certificate's own end: later than that nobody needs to know of the revocation.
+    Column("expires_at", UtcTime, nullable=False),
+    # A retry has the same one, and finds what it did before, even where that was undone since.
+    Column("request_id", String(128), nullable=False, unique=True),
+    # Counts every revocation and every undoing in the order in which they were committed.
+    Column("change", BigInteger, nullable=False, unique=True),
+    Column("undone_at", UtcTime, nullable=True),
+    Column("undone_by", String(64), nullable=False),
+    Column("undo_reason", String(24), nullable=False),
+)
+_CURRENT = revocations.c.undone_at.is_(None)
+for _name, _column, _unique in (
+    ("uvci", revocations.c.uvci, True),
+    ("uci_hash", revocations.c.uci_hash, False),
+    ("country_uci_hash", revocations.c.country_uci_hash, False),
+    ("signature_hash", revocations.c.signature_hash, False),
+):
+    Index(
+        f"ix_revocations_current_{_name}",
+        _column,
+        unique=_unique,
+        sqlite_where=_CURRENT,
+        postgresql_where=_CURRENT,
+    )
+Index("ix_revocations_uvci", revocations.c.uvci)
+Index("ix_revocations_kid_revocation_pk", revocations.c.kid, revocations.c.revocation_pk)
+
+revocation_runs = Table(
+    "revocation_runs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    # What was asked: the query, or how many lines the file had. Never a line of it.
+    Column("asked", JSON, nullable=False),
+    Column("asked_by", String(64), nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("ended_at", UtcTime, nullable=True),
+)
+
+revocation_items = Table(
+    "revocation_items",
+    metadata,
+    Column("run_id", String(64), ForeignKey("revocation_runs.run_id"), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    Column("reason", String(24), nullable=False),
+    # Empty until it is done, then what came of it: it is written in the transaction that revokes.
+    Column("outcome", String(8), nullable=False),
+)
+Index(
+    "ix_revocation_items_open",
+    revocation_items.c.run_id,
+    revocation_items.c.line,
+    sqlite_where=revocation_items.c.outcome == "",
+    postgresql_where=revocation_items.c.outcome == "",
+)
+
+revocation_snapshots = Table(
+    "revocation_snapshots",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("made_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("bucket_bits", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # The last of `revocations.change` that is in it.
+    Column("change", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    # What leads here from the version before; None where the layout is another.
+    Column("delta", LargeBinary, nullable=True),
+    # The newest version alone has it.
+    Column("body", LargeBinary, nullable=True),
+)
