@@ -349,3 +349,72 @@ revocation_snapshots = Table(
     # The newest version alone has it.
     Column("body", LargeBinary, nullable=True),
 )
+
+# Trust lists of others: one source is one list; its keys are replaced together.
+trust_sources = Table(
+    "trust_sources",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("list_format", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("signed_by", Text, nullable=False),
+    Column("version", BigInteger, nullable=True),
+    Column("made_at", UtcTime, nullable=True),
+    Column("imported_at", UtcTime, nullable=False),
+    Column("imported_by", String(64), nullable=False),
+    Column("skipped", JSON, nullable=False),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    Column("source", String(64), ForeignKey("trust_sources.source"), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("kid", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=True),
+    Column("not_before", UtcTime, nullable=True),
+    Column("not_after", UtcTime, nullable=True),
+    Column("country", String(2), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("usages", JSON, nullable=False),
+    Column("is_anchor", Boolean, nullable=False),
+)
+
+trust_events = Table(
+    "trust_events",
+    metadata,
+    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("source", String(64), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("signed_by", Text, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("removed", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+)
+Index("ix_trust_events_source", trust_events.c.source)
+
+# A version and the digest of what it counts; also the last position of what is published below.
+trust_lists = Table(
+    "trust_lists",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
+published_certificates = Table(
+    "published_certificates",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("kid", String(64), nullable=False),
+    Column("thumbprint", String(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    UniqueConstraint("kid", "thumbprint"),
+)
