@@ -142,6 +142,12 @@ def find_run(connection: Connection, run_id: str) -> Run | None:
     )
 
 
+def asked_by(connection: Connection, run_id: str) -> str:
+    """Return the author of a run that is there."""
+    query = select(revocation_runs.c.asked_by).where(revocation_runs.c.run_id == run_id)
+    return str(connection.execute(query).scalar_one())
+
+
 def open_runs(connection: Connection) -> list[str]:
     """Return the runs that are not done, oldest first."""
     query = select(revocation_runs.c.run_id).where(revocation_runs.c.ended_at.is_(None))

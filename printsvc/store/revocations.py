@@ -321,14 +321,14 @@ def iterate_hashes(connection: Connection, *, now: datetime) -> Iterator[bytes]:
 def list_batches(
     connection: Connection, *, now: datetime, width: int, after: tuple[str, int], limit: int
 ) -> list[Row[Any]]:
-    """Return (kid, number, count, change) of batches in order; a batch whose count is 0 has nothing left in it."""
+    """Return (kid, number, alive, change, changed_at) of batches in order; `alive` is 0 where nothing is left."""
     number = (revocations.c.revocation_pk - revocations.c.revocation_pk % width).label("number")
     alive = _CURRENT & (revocations.c.expires_at > now)
     query = (
         select(
             revocations.c.kid,
             number,
-            func.count().filter(alive).label("count"),
+            func.count().filter(alive).label("alive"),
             func.max(revocations.c.change).label("change"),
             func.max(func.coalesce(revocations.c.undone_at, revocations.c.revoked_at)).label("changed_at"),
         )
