@@ -15,9 +15,11 @@ from typing import Final
 
 from asn1crypto import cms, core
 from asn1crypto import x509 as asn1_x509
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pyhanko.sign.validation.generic_cms import validate_sig_integrity
 
-from printsvc.credential.trustsigned import in_force, is_list_signer
+from printsvc.credential.cose import Algorithm
+from printsvc.credential.trustsigned import CLOCK_SKEW, ListSigner, in_force, is_list_signer
 
 MASTER_LIST: Final = "2.23.136.1.1.2"
 """Content type of a CSCA master list (ICAO Doc 9303, part 12)."""
@@ -66,7 +68,7 @@ def verify_master_list(cms_der: bytes, pins: Sequence[bytes], *, now: datetime) 
         if signed is None or signed.signer in pins:
             return signed
         at = signed.signed_at or now
-        return signed if at <= now and in_force(signed.signer, at) else None
+        return signed if at <= now + CLOCK_SKEW and in_force(signed.signer, at) else None
     except Exception:  # as above
         return None
 
@@ -153,3 +155,46 @@ def _signing_time(info: cms.SignerInfo) -> datetime | None:
             found = attribute["values"][0].native
             return found.astimezone(UTC) if isinstance(found, datetime) else None
     return None
+
+
+def sign_cms(content: bytes, signer: ListSigner, *, now: datetime) -> bytes:
+    """Return a detached CMS over `content`, DER, as upload certificates sign entries of the EU gateway's list.
+
+    The key may be in a token: it is asked for one signature over the signed attributes, with SHA-256.
+    """
+    certificate = asn1_x509.Certificate.load(signer.certificate)
+    digest = {"algorithm": "sha256"}
+    attributes = cms.CMSAttributes(
+        [
+            {"type": "content_type", "values": ["data"]},
+            {"type": "signing_time", "values": [cms.Time({"utc_time": now.astimezone(UTC).replace(microsecond=0)})]},
+            {"type": "message_digest", "values": [hashlib.sha256(content).digest()]},
+        ]
+    )
+    signature = signer.sign(attributes.dump())
+    if signer.algorithm is Algorithm.ES256:
+        half = len(signature) // 2
+        r, s = int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big")
+        algorithm, signature = {"algorithm": "sha256_ecdsa"}, encode_dss_signature(r, s)
+    else:
+        mask = {"algorithm": "mgf1", "parameters": digest}
+        parameters = {"hash_algorithm": digest, "mask_gen_algorithm": mask, "salt_length": 32}
+        algorithm = {"algorithm": "rsassa_pss", "parameters": parameters}  # type: ignore[dict-item]
+    name = {"issuer": certificate.issuer, "serial_number": certificate.serial_number}
+    info = {
+        "version": "v1",
+        "sid": cms.SignerIdentifier(name="issuer_and_serial_number", value=cms.IssuerAndSerialNumber(name)),
+        "digest_algorithm": digest,
+        "signed_attrs": attributes,
+        "signature_algorithm": algorithm,
+        "signature": signature,
+    }
+    signed = {
+        "version": "v1",
+        "digest_algorithms": [digest],
+        "encap_content_info": {"content_type": "data"},
+        "certificates": [certificate],
+        "signer_infos": [info],
+    }
+    made: bytes = cms.ContentInfo({"content_type": "signed_data", "content": cms.SignedData(signed)}).dump()
+    return made

@@ -5,7 +5,9 @@ What decides is what a person pinned: a certificate, a key, or the SHA-256 of a 
 
 from __future__ import annotations
 
+import base64
 import hmac
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,6 +55,7 @@ class ListFormat(StrEnum):
     """PEM, a PKCS#7 bundle in DER, or one certificate in DER."""
 
 
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]*?)-----END CERTIFICATE-----")
 SIGNED: Final = frozenset({ListFormat.PRINTSVC, ListFormat.EU, ListFormat.GERMAN, ListFormat.ICAO})
 
 
@@ -254,12 +257,15 @@ def _is_authority(der: bytes) -> bool:
 
 
 def _ders(raw: bytes) -> list[bytes]:
-    """Return the certificates of PEM, PKCS#7 in DER, or one DER. Raises ValueError."""
-    if b"-----BEGIN" in raw:
-        found = x509.load_pem_x509_certificates(raw)
-    else:
-        try:
-            found = pkcs7.load_der_pkcs7_certificates(raw)
-        except Exception:  # the library has several ways to say "this is none"
-            found = [x509.load_der_x509_certificate(raw)]
+    """Return the certificates of PEM, PKCS#7 in DER, or one DER. Raises ValueError.
+
+    Those of PEM are unread: a broken one among them is to be named by its place.
+    """
+    blocks = _PEM.findall(raw)
+    if blocks:
+        return [base64.b64decode(b"".join(block.split()), validate=True) for block in blocks]
+    try:
+        found = pkcs7.load_der_pkcs7_certificates(raw)
+    except Exception:  # the library has several ways to say "this is none"
+        found = [x509.load_der_x509_certificate(raw)]
     return [one.public_bytes(serialization.Encoding.DER) for one in found]

@@ -43,6 +43,17 @@ FRESH_FOR: Final = timedelta(hours=48)
 """A verifier that was offline over a weekend day still works; one that is kept offline for longer says so."""
 CLOCK_SKEW: Final = timedelta(minutes=5)
 _SIGNER_VALIDITY: Final = timedelta(days=2 * 365)
+_ONLY_SIGNS: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class ListSigner(Protocol):
@@ -135,6 +146,7 @@ def make_list_signer(public_key: PublicKey, *, csca: bytes, csca_key: PrivateKey
         .serial_number(serial)
         .not_valid_before(now)
         .not_valid_after(min(now + _SIGNER_VALIDITY, authority.not_valid_after_utc))
+        .add_extension(_ONLY_SIGNS, critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(LIST_SIGNER)]), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)  # type: ignore[arg-type]

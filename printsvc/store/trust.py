@@ -86,19 +86,19 @@ def note_content(connection: Connection, name: str, digest: str, *, now: datetim
 
 def list_sources(connection: Connection) -> list[tuple[TrustSource, int]]:
     """Return (source, number of keys) by name."""
-    numbers = select(trusted_keys.c.source, func.count().label("keys")).group_by(trusted_keys.c.source).subquery()
+    numbers = select(trusted_keys.c.source, func.count().label("number")).group_by(trusted_keys.c.source).subquery()
     query = (
-        select(*trust_sources.columns, func.coalesce(numbers.c.keys, 0).label("keys"))
+        select(*trust_sources.columns, func.coalesce(numbers.c.number, 0).label("number"))
         .select_from(trust_sources.outerjoin(numbers, numbers.c.source == trust_sources.c.source))
         .order_by(trust_sources.c.source)
     )
-    return [(_source(row), row.keys) for row in connection.execute(query).mappings()]
+    return [(_source(row), row.number) for row in connection.execute(query)]
 
 
 def find_source(connection: Connection, source: str) -> TrustSource | None:
     """Return a source; None where there is none of this name."""
     query = select(*trust_sources.columns).where(trust_sources.c.source == source)
-    row = connection.execute(query).mappings().one_or_none()
+    row = connection.execute(query).one_or_none()
     return None if row is None else _source(row)
 
 
@@ -219,17 +219,17 @@ _POSITIONS = "positions"
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
-def _source(row: Mapping[str, Any]) -> TrustSource:
+def _source(row: Any) -> TrustSource:
     return TrustSource(
-        source=row["source"],
-        list_format=row["list_format"],
-        sha256=row["sha256"],
-        signed_by=row["signed_by"],
-        version=row["version"],
-        made_at=row["made_at"],
-        imported_at=row["imported_at"],
-        imported_by=row["imported_by"],
-        skipped=tuple(row["skipped"]),
+        source=row.source,
+        list_format=row.list_format,
+        sha256=row.sha256,
+        signed_by=row.signed_by,
+        version=row.version,
+        made_at=row.made_at,
+        imported_at=row.imported_at,
+        imported_by=row.imported_by,
+        skipped=tuple(row.skipped),
     )
 
 
