@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     issuer: str = Field(default="Bộ Y tế Việt Nam", max_length=80, description="Issuer named in the certificate.")
     key_passphrase: SecretStr = Field(default=SecretStr(""), description="Opens the key files.")
     key_passphrase_file: Path | None = Field(default=None, description="File with the passphrase.")
+    pkcs11_module: Path | None = Field(default=None, description="PKCS#11 module of the token with the keys.")
+    pkcs11_token: str = Field(default="printsvc", description="Label of that token.")
+    pkcs11_pin: SecretStr = Field(default=SecretStr(""), description="Its user PIN.")
+    pkcs11_pin_file: Path | None = Field(default=None, description="File with the PIN.")
     render_workers: int = Field(
         default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1), ge=1, description="Processes that draw pages."
     )

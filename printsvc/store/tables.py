@@ -111,6 +111,8 @@ certificates = Table(
     Column("revocation_reason", Text, nullable=False),
     UniqueConstraint("dose_pk", "version"),
 )
+# What is under a signer, and until when: counted before the signer ends, listed when it is to be issued again.
+Index("ix_certificates_kid_expires_at", certificates.c.kid, certificates.c.expires_at)
 
 documents = Table(
     "documents",
@@ -259,8 +261,45 @@ signers = Table(
     Column("not_before", UtcTime, nullable=False),
     Column("not_after", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("signing_from", UtcTime, nullable=False),
+    Column("signing_until", UtcTime, nullable=False),
+    Column("key_store", String(16), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 Index("ix_signers_kid", signers.c.kid)
+# The database itself refuses a second signer that signs.
+Index(
+    "uq_signers_signing",
+    signers.c.role,
+    unique=True,
+    sqlite_where=signers.c.state == "signing",
+    postgresql_where=signers.c.state == "signing",
+)
+
+# One row: it counts the changes of `signers`, so that a process sees by one number whether there is anything new.
+signers_version = Table(
+    "signers_version",
+    metadata,
+    Column("signers_version_pk", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
+signer_events = Table(
+    "signer_events",
+    metadata,
+    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("thumbprint", String(64), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+Index("ix_signer_events_thumbprint", signer_events.c.thumbprint)
 
 revocations = Table(
     "revocations",

@@ -44,6 +44,7 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "ix_print_jobs_leased",
         "ix_print_jobs_document_sha256",
         "ix_revocation_items_open",
+        "uq_signers_signing",
     }
     assert all("undone_at IS NULL" in conditions[name] for name in current)
     assert "''" in conditions["ix_revocation_items_open"]
@@ -51,6 +52,7 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
     assert "'waiting'" in conditions["ix_print_jobs_waiting"]
     assert "'leased'" in conditions["ix_print_jobs_leased"]
     assert "NOT NULL" in conditions["ix_print_jobs_document_sha256"]
+    assert "'signing'" in conditions["uq_signers_signing"]
 
 
 def test_a_second_upgrade_does_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
