@@ -53,7 +53,7 @@ def insert_run(connection: Connection, run: Run) -> bool:
     """Store a run; return False where there is one with that id."""
     names = ("run_id", "kind", "asked", "asked_by", "begun_at", "total", "ended_at")
     statement = insert_or_ignore(connection, revocation_runs).values({name: getattr(run, name) for name in names})
-    return bool(connection.execute(statement).rowcount == 1)
+    return connection.execute(statement.returning(revocation_runs.c.run_id)).first() is not None
 
 
 def insert_items(connection: Connection, run_id: str, items: Sequence[Item]) -> None:
@@ -201,7 +201,7 @@ def insert_snapshot(connection: Connection, snapshot: StoredSnapshot, *, delta: 
     """Publish a version and drop the bodies before it; return False where another process published it first."""
     values = {name: getattr(snapshot, name) for name in StoredSnapshot.__slots__} | {"delta": delta, "body": body}
     statement = insert_or_ignore(connection, revocation_snapshots).values(values)
-    if connection.execute(statement).rowcount != 1:
+    if connection.execute(statement.returning(revocation_snapshots.c.version)).first() is None:
         return False
     connection.execute(
         update(revocation_snapshots)
