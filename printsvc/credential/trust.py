@@ -9,10 +9,11 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from printsvc.credential.dsc import Dsc, Kid, parse_der_base64, read_dsc
+from printsvc.credential.trustdoc import encode_key, encode_time, parse_key, parse_time
 from printsvc.credential.trustedkey import NO_KEYS, KeyRing
 from printsvc.errors import CredentialError
 
@@ -41,8 +42,11 @@ class TrustList:
         return () if kid is None else self._by_kid.get(kid, ())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of `GET /v1/trust-list`; `credential.trustsigned` puts a signature around it."""
-        return {
+        """Return the body of `GET /v1/trust-list`; `credential.trustsigned` puts a signature around it.
+
+        With pinned keys of other formats it also has `keys`: the body of `GET /v1/trusted-keys`.
+        """
+        body: dict[str, Any] = {
             "version": self.version,
             "generated_at": encode_time(self.made_at),
             "certificates": [
@@ -58,6 +62,9 @@ class TrustList:
                 for dsc in self.certificates
             ],
         }
+        if self.keys.keys:
+            body["keys"] = [encode_key(key) for key in self.keys.keys]
+        return body
 
     @classmethod
     def from_json(cls, body: Any) -> TrustList:
@@ -71,6 +78,7 @@ class TrustList:
                 version=int(body["version"]),
                 made_at=parse_time(body["generated_at"]),
                 certificates=tuple(_read_entry(entry) for entry in entries),
+                keys=KeyRing(tuple(parse_key(key) for key in body.get("keys", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError, CredentialError):
             raise CredentialError(
@@ -97,14 +105,3 @@ def _parse_kid(text: str | None) -> Kid | None:
         return Kid(base64.b64decode(text, validate=True))
     except binascii.Error:
         raise ValueError("the kid is not base64") from None
-
-
-def encode_time(moment: datetime) -> str:
-    """Return a time of a list: ISO 8601 in UTC, whole seconds, with Z."""
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def parse_time(text: str) -> datetime:
-    """Return the aware UTC time of ISO 8601. Raises ValueError."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

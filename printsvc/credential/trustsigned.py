@@ -23,7 +23,8 @@ from cryptography.x509.oid import ExtensionOID
 
 from printsvc.credential.cose import Algorithm, signature_agrees
 from printsvc.credential.keys import PrivateKey, PublicKey
-from printsvc.credential.trust import TrustList, encode_time, parse_time
+from printsvc.credential.trust import TrustList
+from printsvc.credential.trustdoc import encode_time, parse_time
 from printsvc.credential.trustedkey import encode_base64url
 from printsvc.credential.trustentry import (
     MAX_LIST,

@@ -523,15 +523,18 @@ def test_pins_are_read_or_refused(world: World) -> None:
     assert read_public_key(world.dsc.der, "/key") == world.dsc.key.public_key()
 
 
+damage = st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), min_size=1, max_size=3)
+
+
 @settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_a_damaged_list_is_refused_or_says_the_same(world: World, data: st.DataObject) -> None:
+@given(changes=damage)
+def test_a_damaged_list_is_refused_or_says_the_same(world: World, changes: list[tuple[int, int]]) -> None:
     pins = Pins(signers=(world.upload.der,))
     raw = json.dumps([entry(world.dsc, world.upload)]).encode()
     good = read_list(ListFile(ListFormat.EU, raw, pins), now=NOW).keys
     damaged = bytearray(raw)
-    for _ in range(data.draw(st.integers(1, 3))):
-        damaged[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    for place, byte in changes:  # signatures are random, and so is their length: places are told as shares of it
+        damaged[place % len(raw)] = byte
     try:
         read = read_list(ListFile(ListFormat.EU, bytes(damaged), pins), now=NOW)
     except InputError:
