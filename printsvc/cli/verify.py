@@ -87,7 +87,7 @@ def verify(
     the verdicts are.
     """
     from printsvc.app import clock
-    from printsvc.credential.verify import parse_instant
+    from printsvc.credential.batch import parse_instant
 
     try:
         now = parse_instant(at_text) if at_text else clock()
@@ -168,7 +168,7 @@ def _batch(trust: Path | None, url: str | None, now: Any) -> None:
 
 
 def _verdict_on(line: str, trusted: Any, now: Any) -> dict[str, Any]:
-    from printsvc.credential.verify import verify_line
+    from printsvc.credential.batch import verify_line
 
     try:
         return verify_line(line, trust=trusted, now=now)

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from printsvc.credential.trust import TrustList
-from printsvc.credential.verify import verify, verify_line, verify_request
+from printsvc.credential.verify import verify
+from printsvc.credential.batch import verify_line, verify_request
 from printsvc.errors import ScanError
 from printsvc.render.scan import read_codes
 
