@@ -31,6 +31,7 @@ from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
+from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import load_fonts
@@ -166,6 +167,16 @@ def open_signer(settings: Settings) -> Signer:
         store.close()
 
 
+def list_signer(settings: Settings) -> Signer | None:
+    """Return who signs trust lists; None where the key files are not to be opened, or none of them can."""
+    folder = key_folder(settings)
+    try:
+        opened_by = passphrase(settings, folder)
+    except SigningError:  # a token alone signs certificates; lists go out unsigned
+        return None
+    return open_list_signer(folder, opened_by, now=clock(), random_bytes=os.urandom)
+
+
 def choose_form(settings: Settings) -> FormChoice:
     """Return the form of new certificates. Raises RenderError where it is not there or broken."""
     form = read_form(settings.templates_dir / settings.form, FormId(settings.form))
@@ -233,6 +244,7 @@ def make_application(settings: Settings) -> web.Application:
     try:
         signers = follow_signers(settings, store)
         form = choose_form(settings)
+        trust = TrustBook(list_signer(settings))
     except BaseException:
         store.close()
         raise
@@ -250,6 +262,7 @@ def make_application(settings: Settings) -> web.Application:
         lease_s=settings.lease_s,
         overdue_s=settings.overdue_s,
         pages=pages,
+        trust=trust,
     )
     application = assemble(services)
 

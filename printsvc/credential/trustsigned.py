@@ -145,7 +145,8 @@ def make_list_signer(public_key: PublicKey, *, csca: bytes, csca_key: PrivateKey
         .issuer_name(authority.subject)
         .public_key(public_key)
         .serial_number(serial)
-        .not_valid_before(now)
+        # A verifier's clock may be behind ours, and it sees the first list within seconds.
+        .not_valid_before(max(now - timedelta(days=1), authority.not_valid_before_utc))
         .not_valid_after(min(now + _SIGNER_VALIDITY, authority.not_valid_after_utc))
         .add_extension(_ONLY_SIGNS, critical=True)
         .add_extension(x509.ExtendedKeyUsage([x509.ObjectIdentifier(LIST_SIGNER)]), critical=True)

@@ -15,6 +15,7 @@ from printsvc.credential.keys import Signer
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
+from printsvc.flows.trust import TrustBook
 from printsvc.render.draw import PageCounts
 from printsvc.store.engine import Store
 
@@ -96,7 +97,8 @@ class Wakeups:
 class Services:
     """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes.
 
-    `pages` counts what the renderer drew, in this process and since it started.
+    `pages` counts what the renderer drew, in this process and since it started; `trust` is what it knows of the lists
+    of signers.
     """
 
     store: Store
@@ -111,3 +113,4 @@ class Services:
     overdue_s: float = 1800.0
     wakeups: Wakeups = field(default_factory=Wakeups)
     pages: PageCounts = field(default_factory=PageCounts)
+    trust: TrustBook = field(default_factory=TrustBook)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, ops, sites, verify
+from printsvc.web import certificates, doses, ops, sites, trust, verify
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -15,6 +15,7 @@ _P, _A, _S = "platform", "admin", "site"
 _CERTIFICATE = "/v1/certificates/{uvci}"
 _SITE = "/v1/sites/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
+_SOURCE = "/v1/trust-sources/{source}"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
@@ -42,7 +43,17 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn, also_takes=verify.FILES),
-    Route("GET", "/v1/trust-list", verify.get_trust_list),
+    Route("GET", "/v1/trust-list", trust.get_trust_list),
+    Route("GET", "/v1/trust-list.jws", trust.get_signed_trust_list, media=trust.JOSE),
+    Route("GET", "/v1/trust-list.eu.json", trust.get_gateway_list),
+    Route("GET", "/v1/trust-list.p7b", trust.get_certificate_bundle, media=trust.BUNDLE),
+    Route("GET", "/v1/trusted-keys", trust.get_trusted_keys),
+    Route("GET", "/signercertificateUpdate", trust.get_certificate_update, answers=(200, 204), media="text/plain"),
+    Route("GET", "/signercertificateStatus", trust.get_certificate_status),
+    Route("GET", "/v1/trust-sources", trust.list_trust_sources, (_A,)),
+    Route("GET", _SOURCE, trust.get_trust_source, (_A,)),
+    Route("POST", _SOURCE, trust.post_trust_source, (_A,), trust.ListIn),
+    Route("DELETE", _SOURCE, trust.delete_trust_source, (_A,)),
     Route("GET", "/healthz", ops.healthz),
     Route("GET", "/readyz", ops.readyz),
     Route("GET", "/metrics", ops.get_metrics, media="text/plain"),
