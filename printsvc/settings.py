@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     overdue_s: float = Field(
         default=1800.0, gt=0, description="Seconds after which a paper that is not out stands on the worklist."
     )
+    revocation_snapshot_s: float = Field(
+        default=3600.0, ge=1, description="Seconds from one snapshot of revocations to the next, where one changed."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
 
