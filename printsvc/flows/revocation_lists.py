@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from printsvc.credential.cose import parse_cose_sign1
+from printsvc.credential.keys import Signer
 from printsvc.credential.revocation import MAX_ENTRIES, Batch, HashType, RevocationSubject, Revoked, revocation_hashes
 from printsvc.credential.revocation_snapshot import (
     Change,
@@ -76,26 +78,33 @@ class _Drawn:
 async def publish_snapshot(services: Services) -> StoredSnapshot:
     """Make and sign the next version where something changed, or the newest is half over; return the newest.
 
+    The signer is part of what may change: a list that a compromised key signed is believed by nobody.
     Several processes may try at once: one version comes of it. Raises StoreError, SignerError.
     """
     now = services.clock()
+    signer = services.signers.current(now)
     newest, change = await services.store.read(_newest)
-    if newest is not None and newest.change == change and not _is_half_over(newest, now):
+    if newest is not None and not _is_due(newest, change, signer, now):
         return newest
     drawn = await services.store.read(lambda c: _draw(c, now))
-    if drawn.newest is not None and drawn.newest.change == drawn.change and not _is_half_over(drawn.newest, now):
+    if drawn.newest is not None and not _is_due(drawn.newest, drawn.change, signer, now):
         return drawn.newest
-    return await _publish(services, drawn, now)
+    return await _publish(services, drawn, signer, now)
 
 
-async def _publish(services: Services, drawn: _Drawn, now: datetime) -> StoredSnapshot:
+def _is_due(newest: StoredSnapshot, change: int, signer: Signer, now: datetime) -> bool:
+    half_over = now - newest.made_at >= (newest.expires_at - newest.made_at) / 2
+    return newest.change != change or half_over or parse_cose_sign1(newest.manifest).kid != signer.kid
+
+
+async def _publish(services: Services, drawn: _Drawn, signer: Signer, now: datetime) -> StoredSnapshot:
     manifest, signed, body = sign_snapshot(
         drawn.fingerprints,
         bucket_bits=drawn.bucket_bits,
         version=drawn.newest.version + 1 if drawn.newest else 1,
         made_at=now,
         expires_at=now + SNAPSHOT_VALIDITY,
-        signer=services.signers.current(now),
+        signer=signer,
     )
     delta = None if drawn.before is None else encode_change(difference(drawn.before, drawn.fingerprints))
     made = StoredSnapshot(
@@ -115,10 +124,6 @@ async def _publish(services: Services, drawn: _Drawn, now: datetime) -> StoredSn
 
 def _newest(connection: Connection) -> tuple[StoredSnapshot | None, int]:
     return run_store.newest_snapshot(connection), revocation_store.last_change(connection)
-
-
-def _is_half_over(snapshot: StoredSnapshot, now: datetime) -> bool:
-    return now - snapshot.made_at >= (snapshot.expires_at - snapshot.made_at) / 2
 
 
 def _draw(connection: Connection, now: datetime) -> _Drawn:
