@@ -29,6 +29,8 @@ from printsvc.errors import (
 )
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
+from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revoke import resume_runs
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
@@ -51,10 +53,12 @@ from printsvc.web import ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
 from printsvc.web.keys import READY_CHECKS, SERVICES
 from printsvc.web.problems import problems_middleware
+from printsvc.web.signers import SignerGauges
 from printsvc.web.sites import new_token
 
 MAX_BODY = 16 * 1024 * 1024
 POLL_S = 0.5
+TEND_S = 60.0
 FOLLOW_S = 1.0
 ORGANISATION = "Cục Y tế dự phòng"
 _LOG = structlog.get_logger("printsvc")
@@ -230,6 +234,7 @@ def assemble(services: Services) -> web.Application:
     """Return the web application over these services; it opens and closes nothing."""
     application = web.Application(middlewares=[ops.metrics_middleware, problems_middleware], client_max_size=MAX_BODY)
     application[ops.METRICS] = ops.Metrics(services.pages)
+    application[ops.METRICS].registry.register(SignerGauges(services))
     application[SERVICES] = services
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
@@ -270,7 +275,11 @@ def make_application(settings: Settings) -> web.Application:
         if settings.development:
             await asyncio.to_thread(write_development_tokens, store, settings.data_dir / "dev")
         await pool.warm_up()
-        tasks = [asyncio.create_task(_wake_sites(services)), asyncio.create_task(_follow_signers(services))]
+        tasks = [
+            asyncio.create_task(_wake_sites(services)),
+            asyncio.create_task(_follow_signers(services)),
+            asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
+        ]
         yield
         for task in tasks:
             task.cancel()
@@ -322,6 +331,21 @@ async def _follow_signers(services: Services) -> None:
             _LOG.warning("signer's key cannot be opened", kid=name[:16], detail=closed[name])
         told = closed
         await asyncio.sleep(FOLLOW_S)
+
+
+async def _tend_revocations(services: Services, snapshot_s: float) -> None:
+    """Bring runs to their end that somebody left, and publish a snapshot where something changed."""
+    loop = asyncio.get_running_loop()
+    publish_at = loop.time()
+    while True:
+        try:
+            await resume_runs(services)
+            if loop.time() >= publish_at:
+                await publish_snapshot(services)
+                publish_at = loop.time() + snapshot_s
+        except (UnavailableError, SigningError) as error:
+            _LOG.warning("revocations not tended", code=error.code, detail=error.en)
+        await asyncio.sleep(min(TEND_S, snapshot_s))
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ import sys
 import click
 
 from printsvc import __version__
-from printsvc.cli import admin, forms, issue, run, verify
+from printsvc.cli import admin, forms, issue, keys, run, trust, verify
 from printsvc.errors import InputError, PrintsvcError, Problem
 
 
@@ -49,5 +49,5 @@ def main() -> None:
     """Signed vaccination certificates from Platform data, on paper, with proof of paper."""
 
 
-for command in (*run.COMMANDS, *verify.COMMANDS, *admin.COMMANDS, *forms.COMMANDS, *issue.COMMANDS):
+for command in (*run.COMMANDS, *verify.COMMANDS, *admin.COMMANDS, *keys.COMMANDS, *forms.COMMANDS, *issue.COMMANDS, *trust.COMMANDS):
     main.add_command(command)

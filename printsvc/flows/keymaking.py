@@ -23,7 +23,7 @@ from printsvc.credential.keys import (
     open_private_key,
     seal_private_key,
 )
-from printsvc.credential.life import SIGNING_PERIOD, check_plan, signing_covered_until
+from printsvc.credential.life import SIGNING_PERIOD, check_plan, find_signing
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
 from printsvc.errors import SigningError
 from printsvc.store.keyfile import KeyFolder, SealedSigner
@@ -136,8 +136,9 @@ def make_signer(
 def default_period(
     records: Iterable[SignerRecord], now: datetime, days: int | None = None
 ) -> tuple[datetime, datetime]:
-    """Return from when and until when the next signer should sign: it follows on what is planned already."""
-    begins = signing_covered_until(tuple(records), now) or now
+    """Return from when and until when the next signer should sign: it follows on the one that signs now."""
+    signing = find_signing(records)
+    begins = max(signing.signing_until, now) if signing is not None else now
     begins = begins.replace(microsecond=0)
     return begins, begins + (SIGNING_PERIOD if days is None else timedelta(days=days))
 

@@ -51,10 +51,11 @@ class KeyFolder:
     def secret(self, name: str, make: bytes) -> bytes:
         """Return the content of a secret file; where there is none, `make` is stored and returned."""
         path = self.folder / name
-        with self.locked():  # two that start at once must read the same one
-            if not path.exists():
-                _write(path, make)
-            return path.read_bytes().strip()
+        if not path.exists():
+            with self.locked():  # two that start at once must read the same one
+                if not path.exists():
+                    _write(path, make)
+        return path.read_bytes().strip()
 
     def find_key(self, name: str) -> bytes | None:
         """Return a signer's sealed key; None where it is not there or cannot be read."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -21,6 +23,7 @@ BODIES: dict[str, Any] = {
     "/v1/print-jobs/{job_id}/settle": {"seen": "here"},
     "/v1/sites": {"site_id": "HN-9", "name": "Điểm tiêm 9"},
     "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
+    "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
 }
 
@@ -40,6 +43,7 @@ async def path_of(api: Api, route: Route) -> str:
         "job_id": issued["job_id"],
         "site_id": "HN-1",
         "agent_id": agent_id,
+        "thumbprint": hashlib.sha256(api.world.services.signers.signers[0].certificate).hexdigest(),
     }
     if route.path.endswith("/settle"):
         _, token = await api.enrol()
@@ -63,6 +67,8 @@ async def path_of(api: Api, route: Route) -> str:
 async def test_a_route_works_for_its_roles_and_for_nobody_else(api: Api, route: Route) -> None:
     path = await path_of(api, route)
     body = BODIES.get(route.path)
+    if route.path == "/v1/signers":
+        body = {"certificate": base64.b64encode(api.world.services.signers.signers[0].certificate).decode()}
     if route.roles:
         for by, status in ((None, 401), ("no-such-token", 401)):
             refused = await api.call(route.method, path, body, by=by)
