@@ -16,7 +16,7 @@ from printsvc.credential.dsc import Dsc, parse_der_base64, read_dsc
 from printsvc.credential.outcome import Outcome, Step
 from printsvc.credential.revocation import Revocations
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import ANY_KID, NO_KEYS, CredentialFormat, KeyRing, TrustedKey, jwk_thumbprint
+from printsvc.credential.trustedkey import ANY_KID, CredentialFormat, KeyRing, TrustedKey, jwk_thumbprint
 from printsvc.credential.verify import verify
 from printsvc.errors import CredentialError
 
@@ -25,7 +25,7 @@ _FRACTION = re.compile(r"(\.\d{6})\d+")
 
 
 def verify_line(
-    line: str, *, trust: TrustList, now: datetime, revocations: Revocations | None = None, keys: KeyRing = NO_KEYS
+    line: str, *, trust: TrustList, now: datetime, revocations: Revocations | None = None
 ) -> dict[str, Any]:
     """Return the answer to `{"id", "code", "at"?, "certificates"?}`: `{"id", "verdict", "detail", "claims"?, …}`.
 
@@ -37,11 +37,11 @@ def verify_line(
         request = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return _malformed(None, "The line is not JSON.")
-    return verify_request(request, trust=trust, now=now, revocations=revocations, keys=keys)
+    return verify_request(request, trust=trust, now=now, revocations=revocations)
 
 
 def verify_request(
-    request: Any, *, trust: TrustList, now: datetime, revocations: Revocations | None = None, keys: KeyRing = NO_KEYS
+    request: Any, *, trust: TrustList, now: datetime, revocations: Revocations | None = None
 ) -> dict[str, Any]:
     """Like `verify_line`, for a line that is decoded."""
     if not isinstance(request, dict):
@@ -56,15 +56,14 @@ def verify_request(
         if not isinstance(given, list) or len(given) > MAX_CERTIFICATES:
             return _malformed(identifier, "`certificates` is not a list of base64 texts.")
         certificates = [dsc for dsc in map(_read_certificate, given) if dsc is not None]
-        trust = TrustList(version=0, made_at=now, certificates=tuple(certificates))
-        keys = ring_of(certificates)
+        trust = TrustList(0, now, tuple(certificates), ring_of(certificates))
     at = now
     if request.get("at") is not None:
         try:
             at = parse_instant(request["at"])
         except ValueError:
             return _malformed(identifier, "`at` is not a point in time.")
-    verdict = verify(request["code"], trust=trust, at=at, revocations=revocations, keys=keys)
+    verdict = verify(request["code"], trust=trust, at=at, revocations=revocations)
     return {"id": identifier} | verdict.to_json()
 
 

@@ -44,7 +44,7 @@ from printsvc.credential.reading import Reading, Signer, make_claims, make_dose,
 from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.strictjson import parse_base64url, parse_json
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import ANY_KID, CredentialFormat, KeyRing, TrustedKey
+from printsvc.credential.trustedkey import ANY_KID, CredentialFormat, TrustedKey
 from printsvc.errors import CodeError
 
 ZIP_BEGINS: Final = b"PK\x03\x04"
@@ -96,9 +96,9 @@ def read_divoc(code: str | bytes) -> Reading:
     expires_at = _instant(graph.one(credential, CRED + "expirationDate"))
     shots = graph.of_type(VAC + "Vaccination")
 
-    def signers(_: TrustList, keys: KeyRing) -> Sequence[TrustedKey]:
-        named = keys.candidates(CredentialFormat.DIVOC, kid) if kid else ()
-        return (*named, *keys.candidates(CredentialFormat.DIVOC, ANY_KID))
+    def signers(trust: TrustList) -> Sequence[TrustedKey]:
+        named = trust.keys.candidates(CredentialFormat.DIVOC, kid) if kid else ()
+        return (*named, *trust.keys.candidates(CredentialFormat.DIVOC, ANY_KID))
 
     def agrees(signer: Signer) -> bool:
         return _agrees(signer.public_key, algorithm, signature, head.encode("ascii") + b"." + signed)

@@ -15,7 +15,7 @@ from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.shc import PREFIX as SHC_PREFIX
 from printsvc.credential.shc import read_shc
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import CredentialFormat, KeyRing
+from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.vdsnc import read_vdsnc
 from printsvc.errors import NotHcertError
 
@@ -76,10 +76,10 @@ def read_hcert(text: str) -> Reading:
     if decoded.sub_claim != DCC:
         claims["sub_claim"] = decoded.sub_claim
 
-    def signers(trust: TrustList, keys: KeyRing) -> Sequence[Signer]:
+    def signers(trust: TrustList) -> Sequence[Signer]:
         if kid is None:
             return ()
-        return (*trust.candidates(decoded.kid), *keys.candidates(CredentialFormat.HCERT, kid))
+        return (*trust.candidates(decoded.kid), *trust.keys.candidates(CredentialFormat.HCERT, kid))
 
     def agrees(signer: Signer) -> bool:
         cose = decoded.cose

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from printsvc.credential.dsc import Usage
 from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import CredentialFormat, KeyRing
+from printsvc.credential.trustedkey import CredentialFormat
 
 
 class Signer(Protocol):
@@ -52,7 +52,7 @@ class Reading:
     must_end: bool
     algorithm_allowed: bool
     subject: RevocationSubject
-    signers: Callable[[TrustList, KeyRing], Sequence[Signer]] = field(repr=False)
+    signers: Callable[[TrustList], Sequence[Signer]] = field(repr=False)
     agrees: Callable[[Signer], bool] = field(repr=False)
 
 

@@ -19,7 +19,7 @@ from printsvc.credential.reading import Reading, Signer, make_claims, make_dose,
 from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.strictjson import parse_base64url, parse_json
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey
+from printsvc.credential.trustedkey import CredentialFormat, TrustedKey
 from printsvc.errors import CodeError
 
 PREFIX: Final = "shc:/"
@@ -57,9 +57,9 @@ def read_shc(text: str) -> Reading:
     algorithm = Algorithm.ES256 if header.get("alg") == "ES256" else None
     signed = f"{parts[0]}.{parts[1]}".encode("ascii")
 
-    def signers(_: TrustList, keys: KeyRing) -> Sequence[TrustedKey]:
+    def signers(trust: TrustList) -> Sequence[TrustedKey]:
         # A key speaks for its issuer alone: else any listed issuer could sign as any other.
-        return [key for key in keys.candidates(CredentialFormat.SHC, kid) if _same_issuer(key.issuer, issuer)]
+        return [key for key in trust.keys.candidates(CredentialFormat.SHC, kid) if _same_issuer(key.issuer, issuer)]
 
     def agrees(signer: Signer) -> bool:
         return signature_agrees(signer.public_key, Algorithm.ES256, signature, signed)

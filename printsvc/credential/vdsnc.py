@@ -28,7 +28,7 @@ from printsvc.credential.reading import Reading, Signer, make_claims, make_dose,
 from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.strictjson import parse_base64url, parse_json
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey
+from printsvc.credential.trustedkey import CredentialFormat, TrustedKey
 from printsvc.errors import CodeError, CredentialError
 
 OID_VDS_NC_SIGNER: Final = "2.23.136.1.1.14.2"
@@ -67,11 +67,11 @@ def read_vdsnc(text: str) -> Reading:
     thumbprint = hashlib.sha256(certificate).hexdigest()
     digest = _DIGESTS.get(algorithm)
 
-    def signers(_: TrustList, keys: KeyRing) -> Sequence[TrustedKey]:
-        pinned = [key for key in keys.candidates(CredentialFormat.VDS_NC, thumbprint) if not key.is_anchor]
+    def signers(trust: TrustList) -> Sequence[TrustedKey]:
+        pinned = [key for key in trust.keys.candidates(CredentialFormat.VDS_NC, thumbprint) if not key.is_anchor]
         if pinned:
             return pinned
-        anchors = keys.anchors(CredentialFormat.VDS_NC)
+        anchors = trust.keys.anchors(CredentialFormat.VDS_NC)
         issued = (_issued(certificate, anchor.certificate) for anchor in anchors if anchor.certificate is not None)
         return [key for key in issued if key is not None]
 

@@ -19,7 +19,6 @@ from printsvc.credential.outcome import Outcome, Step, Verdict, make_verdict
 from printsvc.credential.reading import Reading, Signer
 from printsvc.credential.revocation import Revocations
 from printsvc.credential.trust import TrustList
-from printsvc.credential.trustedkey import NO_KEYS, KeyRing
 from printsvc.errors import CodeError, NotHcertError
 
 __all__ = ["CLOCK_SKEW", "Outcome", "Step", "Verdict", "subject_of", "verify"]
@@ -39,12 +38,9 @@ _HCERT_STEPS: Final[dict[str, tuple[Step, str]]] = {
 }
 
 
-def verify(
-    code: Any, *, trust: TrustList, at: datetime, revocations: Revocations | None = None, keys: KeyRing = NO_KEYS
-) -> Verdict:
+def verify(code: Any, *, trust: TrustList, at: datetime, revocations: Revocations | None = None) -> Verdict:
     """Return the verdict on a code (text, or the bytes of a QR) at the moment `at` (aware).
 
-    `trust` are the signers of HCERT that are certificates, `keys` those of every format that were pinned otherwise.
     Never raises for any `code`; what `revocations` raises goes through, because "could not ask" is not "not revoked".
     """
     found = recognise(code) if isinstance(code, str | bytes) else None
@@ -65,7 +61,7 @@ def verify(
             reason="No algorithm that is allowed stands in the protected header.",
             reason_vi="Thuật toán ký không được chấp nhận.",
         )
-    candidates = reading.signers(trust, keys)
+    candidates = reading.signers(trust)
     if not candidates:
         return _refuse(reading, Outcome.UNKNOWN_SIGNER, Step.SIGNER)
     signers = [signer for signer in candidates if reading.agrees(signer)]
