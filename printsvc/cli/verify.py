@@ -10,16 +10,16 @@ from typing import Any
 import click
 
 
-def _trust(path: Path | None, url: str | None) -> Any:
+def _trust(path: Path | None, url: str | None, pins: tuple[Path, ...]) -> Any:
     """Return the trust list of a file, of a service, or (neither named, none running) of this machine's own keys."""
     from printsvc.cli.remote import DEFAULT_URL, Remote
     from printsvc.credential.trust import TrustList
     from printsvc.errors import UnavailableError
 
     if path is not None:
-        return _trust_file(path)
+        return _trust_file(path, pins)
     try:
-        return TrustList.from_json(Remote(url or DEFAULT_URL, "").call("GET", "/v1/trust-list"))
+        return TrustList.from_json(Remote(url or DEFAULT_URL, "").call("GET", "/v1/trusted-keys"))
     except UnavailableError:
         if url is not None:
             raise
@@ -33,21 +33,30 @@ def _trust(path: Path | None, url: str | None) -> Any:
         return own
 
 
-def _trust_file(path: Path) -> Any:
-    """Return the trust list of a file: JSON of /v1/trust-list, or PEM certificates."""
+def _trust_file(path: Path, pins: tuple[Path, ...]) -> Any:
+    """Return the trust list of a file: a signed list under `pins`; JSON of /v1/trusted-keys, or PEM certificates."""
+    from dataclasses import replace
     from datetime import UTC, datetime
 
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import Encoding
 
+    from printsvc.credential.batch import ring_of
     from printsvc.credential.trust import TrustList, make_trust_list
     from printsvc.errors import CredentialError
 
     raw = path.read_bytes()
+    if pins:
+        from printsvc.app import clock
+        from printsvc.cli.trust import pinned_certificates
+        from printsvc.credential.trustsigned import read_signed_list
+
+        return read_signed_list(raw, pins=pinned_certificates(pins), now=clock()).trust
     try:
         if b"-----BEGIN CERTIFICATE-----" in raw:
             ders = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(raw)]
-            return make_trust_list(ders, version=0, made_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+            listed = make_trust_list(ders, version=0, made_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
+            return replace(listed, keys=ring_of(listed.certificates))
         return TrustList.from_json(json.loads(raw))
     except (ValueError, RecursionError):
         raise CredentialError(
@@ -71,14 +80,27 @@ def _own_keys() -> Any:
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
 @click.option("--trust", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Trust list: JSON or PEM.")
+@click.option(
+    "--pin",
+    "pins",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    help="Certificate (PEM) of the CSCA that a signed --trust list (trust fetch) must be under.",
+)
 @click.option("--url", envvar="PRINTSVC_URL", help="Service to take the trust list from (PRINTSVC_URL).")
 @click.option("--at", "at_text", help="Verify as of this time (ISO 8601) instead of now.")
 @click.option("--batch", is_flag=True, help="Read NDJSON lines from standard input, answer a line for each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a code.")
 def verify(
-    files: tuple[Path, ...], trust: Path | None, url: str | None, at_text: str | None, batch: bool, as_json: bool
+    files: tuple[Path, ...],
+    trust: Path | None,
+    pins: tuple[Path, ...],
+    url: str | None,
+    at_text: str | None,
+    batch: bool,
+    as_json: bool,
 ) -> None:
-    """Verify the codes in FILES: a text, PNG, JPEG or PDF; - is standard input.
+    """Verify the codes in FILES: a text, PNG, JPEG or PDF, of any format that is read; - is standard input.
 
     Signers are believed when they are on the trust list: that of --trust, or of the service at --url. With neither, the
     service on this machine is asked, and where none runs, the keys in its data folder.
@@ -94,7 +116,7 @@ def verify(
     except ValueError:
         raise click.BadParameter("not a time in ISO 8601", param_hint="--at") from None
     if batch:
-        _batch(trust, url, now)
+        _batch(trust, pins, url, now)
         return
     if not files:
         raise click.UsageError("Name a file, or - for standard input.")
@@ -102,7 +124,7 @@ def verify(
     from printsvc.flows.verify import verify_file
 
     worst = 0
-    trusted = _trust(trust, url)
+    trusted = _trust(trust, url, pins)
     for path in files:
         try:
             body = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
@@ -130,6 +152,10 @@ def _clean(value: Any) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in str(value))
 
 
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -138,24 +164,26 @@ def _print(path: Path, verdict: dict[str, Any]) -> None:
     click.echo(f"{path}: {verdict['verdict']}")
     click.echo(f"  {_clean(verdict['detail_vi'])} / {_clean(verdict['detail'])}")
     claims = _object(verdict.get("claims"))
-    payload = _object(claims.get("hcert"))
-    name = _object(payload.get("nam"))
-    if name:
-        click.echo(_clean(f"  {name.get('fn', '')} {name.get('gn', '')}, {payload.get('dob', '')}"))
-    entries = payload.get("v")
-    for entry in map(_object, entries if isinstance(entries, list) else []):
-        words = (entry.get("mp"), f"{entry.get('dn')}/{entry.get('sd')}", entry.get("dt"), entry.get("ci"))
-        click.echo("  " + "  ".join(_clean(word) for word in words))
+    person = _object(claims.get("person"))
+    if any(person.values()):
+        click.echo(_clean(f"  {person.get('name') or '?'}, {person.get('date_of_birth') or '?'}"))
+    for dose in map(_object, _list(claims.get("doses"))):
+        number = f"{dose.get('number') or '?'}/{dose.get('series') or '?'}"
+        words = (dose.get("product"), number, dose.get("date"), dose.get("country"), dose.get("issuer"))
+        click.echo("  " + "  ".join(_clean(word) for word in words if word is not None))
+    for entry in map(_object, _list(_object(claims.get("hcert")).get("v"))):
+        click.echo(f"  {_clean(entry.get('ci'))}")
     if claims:
-        click.echo(f"  {_clean(claims.get('issuer'))}: {claims.get('issued_at')} – {claims.get('expires_at')}")
+        form = _clean(verdict.get("format"))
+        click.echo(f"  {form}  {_clean(claims.get('issuer'))}: {claims.get('issued_at')} – {claims.get('expires_at')}")
 
 
-def _batch(trust: Path | None, url: str | None, now: Any) -> None:
+def _batch(trust: Path | None, pins: tuple[Path, ...], url: str | None, now: Any) -> None:
     from printsvc.credential.trust import make_trust_list
     from printsvc.errors import PrintsvcError
 
     try:
-        trusted = _trust(trust, url)
+        trusted = _trust(trust, url, pins)
     except PrintsvcError:
         if trust is not None or url is not None:
             raise

@@ -35,7 +35,7 @@ from printsvc.credential.trustentry import (
     read_certificate,
     refuse,
 )
-from printsvc.errors import CredentialError, SigningError
+from printsvc.errors import CredentialError, InputError, SigningError
 
 TYPE: Final = "trust-list+jws"
 LIST_SIGNER: Final = "2.23.136.1.1.3"
@@ -126,6 +126,19 @@ def read_signed_list(
     if known_version is not None and trust.version < known_version:
         raise refuse("/version", "rollback")
     return SignedList(trust, issued_at, expires_at, signer)
+
+
+def read_version(raw: bytes, *, pins: Sequence[bytes]) -> int | None:
+    """Return the version of a list that was good when it was signed; None for anything else.
+
+    What a verifier has seen keeps older lists away, however old it is itself by now.
+    """
+    try:
+        payload = parse_list_json(_decode_payload(raw.decode("ascii").split(".")[1]))
+        issued_at = _time(payload, "issued_at")
+        return read_signed_list(raw, pins=pins, now=issued_at).trust.version
+    except (InputError, IndexError, ValueError):
+        return None
 
 
 def make_list_signer(public_key: PublicKey, *, csca: bytes, csca_key: PrivateKey, serial: int, now: datetime) -> bytes:

@@ -64,7 +64,7 @@ async def get_signed_trust_list(request: web.Request) -> web.Response:
     """Return the trust list as a JWS: who pinned the CSCA checks signature, version and freshness."""
     services = request.app[SERVICES]
     text = await services.trust.signed(services.store, services.clock())
-    return web.Response(text=text, content_type=JOSE, charset=None)
+    return web.Response(body=text.encode("ascii"), content_type=JOSE)
 
 
 async def get_gateway_list(request: web.Request) -> web.Response:
