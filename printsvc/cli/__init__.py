@@ -49,6 +49,6 @@ def main() -> None:
     """Signed vaccination certificates from Platform data, on paper, with proof of paper."""
 
 
-for module in (run, verify, admin, keys, forms, issue, trust):
+for module in (run, verify, admin, keys, forms, issue, trust, revocations):
     for command in module.COMMANDS:
         main.add_command(command)
