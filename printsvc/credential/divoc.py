@@ -38,6 +38,7 @@ from printsvc.credential.linkeddata import (
     canonical_proof,
     check_context,
     check_tree,
+    is_absolute_name,
     read_graph,
 )
 from printsvc.credential.reading import Reading, Signer, make_claims, make_dose, number_or_none
@@ -50,6 +51,9 @@ from printsvc.errors import CodeError
 ZIP_BEGINS: Final = b"PK\x03\x04"
 BASE64_BEGINS: Final = "UEsDB"
 MEMBER: Final = "certificate.json"
+_END_BYTES: Final = 22
+"""Bytes of the end record of an archive without a comment."""
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SUITES: Final[dict[str, tuple[str, ...]]] = {
     "RsaSignature2018": ("PS256", "RS256"),
     "Ed25519Signature2018": ("EdDSA",),
@@ -83,6 +87,8 @@ def read_divoc(code: str | bytes) -> Reading:
         raise _broken("The proof of the credential is not one of an issuer.")
     options = {name: value for name, value in proof.items() if name in _PROOF_KEYS and name != "jws"}
     kid = options.get("verificationMethod", "")
+    if not is_absolute_name(kid):
+        raise _broken("The proof of the credential does not name its key.")
     head, _, tail = proof.get("jws", "").partition("..")
     signature = parse_base64url(tail)
     quads = canonical_credential(document)
@@ -97,7 +103,7 @@ def read_divoc(code: str | bytes) -> Reading:
     shots = graph.of_type(VAC + "Vaccination")
 
     def signers(trust: TrustList) -> Sequence[TrustedKey]:
-        named = trust.keys.candidates(CredentialFormat.DIVOC, kid) if kid else ()
+        named = trust.keys.candidates(CredentialFormat.DIVOC, kid)
         return (*named, *trust.keys.candidates(CredentialFormat.DIVOC, ANY_KID))
 
     def agrees(signer: Signer) -> bool:
@@ -144,6 +150,8 @@ def unzip(data: bytes) -> bytes:
                 raise CodeError(
                     "container", "The ZIP does not hold certificate.json alone.", vi="Tệp nén không đúng chuẩn."
                 )
+            if data[-_END_BYTES:-18] != b"PK\x05\x06" or infos[0].compress_type not in _METHODS:
+                raise zipfile.BadZipFile
             if infos[0].file_size > MAX_DECOMPRESSED:
                 raise _too_large()
             with archive.open(infos[0]) as stream:

@@ -28,6 +28,7 @@ RDF_TYPE: Final = "http://www.w3.org/1999/02/22-rdf-syntax-ns#type"
 _XSD: Final = "http://www.w3.org/2001/XMLSchema#"
 # Every deployment has the one vocabulary under an address of its own.
 _VACCINATION = re.compile(r"https://[a-z0-9.-]{1,80}/(?:[a-z]{1,20}/)?credentials/vaccination/v[12]")
+_ABSOLUTE = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[^\s<>"{}|\\^`]{0,400}')
 _QUAD = re.compile(r'(\S+) <([^>]*)> (?:<([^>]*)>|(_:\S+)|"((?:[^"\\]|\\.)*)"\S*) (?:\S+ )?\.')
 _ESCAPE = re.compile(r'\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([tbnrf"\'\\]))')
 _SHORT: Final = MappingProxyType({"t": "\t", "b": "\b", "n": "\n", "r": "\r", "f": "\f"})
@@ -66,6 +67,11 @@ def check_context(context: Any) -> None:
         )
 
 
+def is_absolute_name(text: str) -> bool:
+    """Return whether this is an IRI with a scheme, and cannot be mistaken for more than one (RFC 3987, 2.2)."""
+    return _ABSOLUTE.fullmatch(text) is not None
+
+
 def check_tree(value: Any) -> None:
     """Raise CodeError for JSON that would cost too much to bring into canonical form, or redefine its terms."""
     nodes, rest = 0, [value]
@@ -75,6 +81,9 @@ def check_tree(value: Any) -> None:
             nodes += 1
             if any(key.startswith("@") and not (key == "@context" and one is value) for key in one):
                 raise CodeError("structure", "The credential holds keywords of linked data.", vi="Nội dung mã bị hỏng.")
+            # Statements about what has no absolute name fall out of the canonical form, or are about something else.
+            if not all(is_absolute_name(one[key]) for key in ("id", "issuer") if isinstance(one.get(key), str)):
+                raise CodeError("structure", "A name in the credential is not absolute.", vi="Nội dung mã bị hỏng.")
             rest += one.values()
         elif isinstance(one, list):
             if sum(isinstance(below, dict | list) for below in one) > MAX_LINKED_SIBLINGS:
