@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from printsvc.credential.dsc import Usage, read_dsc
 from printsvc.credential.keys import (
     DSC_VALIDITY,
@@ -168,7 +170,7 @@ def no_authority() -> SigningError:
 
 def _will_do(certificate: bytes, wanted: Wanted, authorities: Sequence[bytes], now: datetime) -> bool:
     dsc = read_dsc(certificate)
-    elliptic = "EllipticCurve" in type(dsc.public_key).__name__
+    elliptic = isinstance(dsc.public_key, EllipticCurvePublicKey)
     return (
         dsc.not_before <= now
         and dsc.not_before <= wanted.signing_from

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from printsvc.credential.keys import Signer
+from printsvc.credential.keys import LocalSigner, Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, Identity
 from printsvc.domain.print_job import PrintJob
@@ -79,10 +79,10 @@ async def record_doses(services: Services, source: str, events: Sequence[DoseEve
 
 async def _record_new(services: Services, source: str, events: Sequence[DoseEvent], now: datetime) -> list[Recorded]:
     """Decide, sign and store events that were not there; the answers in their order."""
-    # Signing is 0.1 ms each: a large batch would hold up the event loop.
-    sign = asyncio.to_thread if len(events) > 8 else _here
 
     async def prepare(signer: Signer) -> list[_Prepared | InputError]:
+        # Signing here is 0.1 ms each: a large batch would hold up the event loop, and so would a token.
+        sign = _here if len(events) <= 8 and isinstance(signer, LocalSigner) else asyncio.to_thread
         prepared: list[_Prepared | InputError] = await sign(_prepare_all, services, source, events, signer, now)
         return prepared
 

@@ -145,28 +145,28 @@ class FollowedSigners:
     def _read(self, now: datetime) -> None:
         found = self._store.read_now(self._what_is_new)
         version, records = found if found is not None else (self._view.version, self._view.records)
-        view = self._opened(version, records, now)
+        view = self._opened(self._view, version, records, now)
         if due_events(records, now, held=view.opened):
             moved = self._store.submit(lambda c: apply_due(c, now=now, held=frozenset(view.opened))).result()
-            view = self._opened(None, tuple(moved), now)  # no version: others may have written meanwhile
+            view = self._opened(view, None, tuple(moved), now)  # no version: others may have written meanwhile
         self._view = view  # at once: `current` reads it on another thread
 
     def _what_is_new(self, connection: Connection) -> tuple[int, tuple[SignerRecord, ...]] | None:
         version = signer_store.read_version(connection)
         return None if version == self._view.version else (version, tuple(signer_store.list_records(connection)))
 
-    def _opened(self, version: int | None, records: tuple[SignerRecord, ...], now: datetime) -> _View:
-        """Return the view of these records, with the keys open that can be."""
+    def _opened(self, before: _View, version: int | None, records: tuple[SignerRecord, ...], now: datetime) -> _View:
+        """Return the view of these records, with the keys open that can be; `before` has those that are."""
         opened: dict[str, Signer] = {}
         closed: dict[str, PrintsvcError] = {}
         for record in records:
             name = record.thumbprint
             if record.role is not SignerRole.DSC or record.state not in _USABLE:
                 continue
-            if name in self._view.opened:
-                opened[name] = self._view.opened[name]
-            elif name in self._view.closed and now < self._tried_at[name] + TRY_AGAIN:
-                closed[name] = self._view.closed[name]
+            if name in before.opened:
+                opened[name] = before.opened[name]
+            elif name in before.closed and now < self._tried_at[name] + TRY_AGAIN:
+                closed[name] = before.closed[name]
             else:
                 self._tried_at[name] = now
                 try:

@@ -1,7 +1,8 @@
 """Keys in a PKCS#11 token: made there, used there, never outside it.
 
-A key is found by its public half, so that a token which another tool filled serves as well. A session is for one thread
-at a time; they are kept in a small pool and made anew when the token was away.
+A key is found by its public half, so that a token which another tool filled serves as well. The library initialises a
+module without locking (`C_Initialize(NULL)`), so that a process makes one call at a time; where a token must sign more
+than that, more processes serve.
 
 Source: PKCS #11 version 2.40; RFC 8230, 2 (RSASSA-PSS with SHA-256 and a salt of 32 bytes).
 """
@@ -9,10 +10,8 @@ Source: PKCS #11 version 2.40; RFC 8230, 2 (RSASSA-PSS with SHA-256 and a salt o
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,8 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LABEL = "printsvc dsc"
-_ID_BYTES = 16
 _RSA_BITS = 3072
+# A module is the process's, whoever loads it: two threads in it at once bring the process down.
+_ONE_AT_A_TIME = threading.Lock()
 _PUBLIC_KEY_INFO = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -48,11 +48,10 @@ class Token:
     Nothing is opened before it is needed.
     """
 
-    def __init__(self, module: Path, label: str, pin: Callable[[], str], *, sessions: int = 4) -> None:
+    def __init__(self, module: Path, label: str, pin: Callable[[], str]) -> None:
         self._module, self._label, self._pin = module, label, pin
-        self._idle: queue.SimpleQueue[Session] = queue.SimpleQueue()
-        self._free = threading.BoundedSemaphore(sessions)
-        self._opening = threading.Lock()
+        self._session: Session | None = None
+        self._private: dict[bytes, Any] = {}
 
     def make_key(self, key_id: bytes, *, elliptic: bool) -> TokenKey:
         """Make a key that signs and never leaves the token: P-256, or RSA of 3072 bits."""
@@ -116,7 +115,10 @@ class Token:
         from pkcs11 import MGF, Attribute, Mechanism, ObjectClass
 
         def sign(session: Session) -> bytes:
-            key: Any = next(iter(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id})))
+            key = self._private.get(key_id)
+            if key is None:
+                wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
+                key = self._private[key_id] = list(session.get_objects(wanted))[0]  # noqa: RUF015 (ends the search)
             if elliptic:
                 # Hashed here: not every token hashes, all of them sign a digest.
                 return bytes(key.sign(hashlib.sha256(data).digest(), mechanism=Mechanism.ECDSA))
@@ -126,54 +128,39 @@ class Token:
         return self._use(sign)
 
     def _use(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a session; where that fails as a session does that the token has forgotten, once more."""
+        """Run `work` in the session; where the token has forgotten that, once more in another."""
         from pkcs11.exceptions import PKCS11Error
 
-        with self._free:
+        with _ONE_AT_A_TIME:
             try:
-                try:
-                    with self._session(fresh=False) as session:
-                        return work(session)
-                except (PKCS11Error, StopIteration):
-                    self._drop_idle()
-                    with self._session(fresh=True) as session:
-                        return work(session)
-            except StopIteration:
+                if self._session is not None:
+                    try:
+                        return work(self._session)
+                    except (PKCS11Error, IndexError):
+                        self._forget()
+                return work(self._open())
+            except IndexError:
+                self._forget()
                 raise self._unavailable("the key is gone") from None
             except (PKCS11Error, RuntimeError, OSError) as error:
+                self._forget()
                 # A module's own text may hold what was typed: the class says enough.
                 raise self._unavailable(type(error).__name__) from None
-
-    @contextmanager
-    def _session(self, *, fresh: bool) -> Iterator[Session]:
-        session: Session | None = None
-        if not fresh:
-            try:
-                session = self._idle.get_nowait()
-            except queue.Empty:
-                session = None
-        if session is None:
-            session = self._open()
-        yield session
-        self._idle.put(session)  # not reached after an error: such a session is not used again
 
     def _open(self) -> Session:
         import pkcs11
         from pkcs11.exceptions import UserAlreadyLoggedIn
 
-        with self._opening:
-            token = pkcs11.lib(str(self._module)).get_token(token_label=self._label)
-            try:
-                return token.open(rw=True, user_pin=self._pin())
-            except UserAlreadyLoggedIn:  # the login is the process's: another session of ours has it
-                return token.open(rw=True)
+        token = pkcs11.lib(str(self._module)).get_token(token_label=self._label)
+        try:
+            self._session = token.open(rw=True, user_pin=self._pin())
+        except UserAlreadyLoggedIn:  # the login is the process's: another Token has it
+            self._session = token.open(rw=True)
+        return self._session
 
-    def _drop_idle(self) -> None:
-        while True:
-            try:
-                self._idle.get_nowait()
-            except queue.Empty:
-                return
+    def _forget(self) -> None:
+        self._session = None
+        self._private.clear()
 
     def _unavailable(self, why: str) -> SignerError:
         return SignerError(
