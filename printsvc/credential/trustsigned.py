@@ -99,21 +99,9 @@ def read_signed_list(
     `pins` are DER. Raises InputError, code of its problem: `signature_invalid`, `stale`, `not_yet_valid`, `rollback`
     (older than `known_version`), and others for what is no list.
     """
-    if not pins:
-        raise refuse("", "pin_needed")
-    if len(raw) > MAX_LIST * 4 // 3:
-        raise refuse("", "list_too_large")
-    try:
-        header_text, payload_text, signature_text = raw.decode("ascii").strip().split(".")
-    except ValueError:
-        raise refuse("", "not_a_list") from None
-    header = parse_list_json(parse_base64url(header_text, ""))
-    algorithm, signer = _signer_of(header, pins, now)
-    signature = parse_base64url(signature_text, "/signature")
-    key = read_certificate(signer, "/x5c/0").public_key
-    if not signature_agrees(key, algorithm, signature, f"{header_text}.{payload_text}".encode("ascii")):
-        raise refuse("/signature", "signature_invalid")
-    body = parse_list_json(_decode_payload(payload_text))
+    signer, body = _signed_body(raw, pins)
+    if not in_force(signer, now):
+        raise refuse("/x5c/0", "stale")
     issued_at, expires_at = (_time(body, name) for name in ("issued_at", "expires_at"))
     if issued_at - now > CLOCK_SKEW:
         raise refuse("/issued_at", "not_yet_valid")
@@ -129,15 +117,13 @@ def read_signed_list(
 
 
 def read_version(raw: bytes, *, pins: Sequence[bytes]) -> int | None:
-    """Return the version of a list that was good when it was signed; None for anything else.
+    """Return the version of a list that is under one of `pins`, however old it is; None for anything else.
 
-    What a verifier has seen keeps older lists away, however old it is itself by now.
+    What a verifier has seen keeps older lists away, also when it is itself out of date by now.
     """
     try:
-        payload = parse_list_json(_decode_payload(raw.decode("ascii").split(".")[1]))
-        issued_at = _time(payload, "issued_at")
-        return read_signed_list(raw, pins=pins, now=issued_at).trust.version
-    except (InputError, IndexError, ValueError):
+        return TrustList.from_json(_signed_body(raw, pins)[1]).version
+    except (InputError, CredentialError):
         return None
 
 
@@ -187,7 +173,26 @@ def in_force(certificate: bytes, at: datetime) -> bool:
     return found.not_valid_before_utc <= at <= found.not_valid_after_utc
 
 
-def _signer_of(header: Any, pins: Sequence[bytes], now: datetime) -> tuple[Algorithm, bytes]:
+def _signed_body(raw: bytes, pins: Sequence[bytes]) -> tuple[bytes, Any]:
+    """Return (signer's certificate, payload) of a JWS that is under one of `pins`; its times are not looked at."""
+    if not pins:
+        raise refuse("", "pin_needed")
+    if len(raw) > MAX_LIST * 4 // 3:
+        raise refuse("", "list_too_large")
+    try:
+        header_text, payload_text, signature_text = raw.decode("ascii").strip().split(".")
+    except ValueError:
+        raise refuse("", "not_a_list") from None
+    header = parse_list_json(parse_base64url(header_text, ""))
+    algorithm, signer = _signer_of(header, pins)
+    signature = parse_base64url(signature_text, "/signature")
+    key = read_certificate(signer, "/x5c/0").public_key
+    if not signature_agrees(key, algorithm, signature, f"{header_text}.{payload_text}".encode("ascii")):
+        raise refuse("/signature", "signature_invalid")
+    return signer, parse_list_json(_decode_payload(payload_text))
+
+
+def _signer_of(header: Any, pins: Sequence[bytes]) -> tuple[Algorithm, bytes]:
     name = member(header, "alg", str)
     if name not in Algorithm.__members__ or "crit" in header or header.get("typ") != TYPE:
         raise refuse("/alg", "not_a_list")
@@ -198,8 +203,6 @@ def _signer_of(header: Any, pins: Sequence[bytes], now: datetime) -> tuple[Algor
     read_certificate(signer, "/x5c/0")
     if signer not in pins and not any(is_list_signer(signer, pin) for pin in pins):
         raise refuse("/x5c/0", "signature_invalid")
-    if not in_force(signer, now):
-        raise refuse("/x5c/0", "stale")
     return Algorithm[name], signer
 
 
