@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -171,14 +172,14 @@ def open_signer(settings: Settings) -> Signer:
         store.close()
 
 
-def list_signer(settings: Settings) -> Signer | None:
-    """Return who signs trust lists; None where the key files are not to be opened, or none of them can."""
+def open_lists(settings: Settings, now: datetime) -> Signer | None:
+    """Return who signs trust lists at `now`; None where the key files are not to be opened, or none of them can."""
     folder = key_folder(settings)
     try:
         opened_by = passphrase(settings, folder)
     except SigningError:  # a token alone signs certificates; lists go out unsigned
         return None
-    return open_list_signer(folder, opened_by, now=clock(), random_bytes=os.urandom)
+    return open_list_signer(folder, opened_by, now=now, random_bytes=os.urandom)
 
 
 def choose_form(settings: Settings) -> FormChoice:
@@ -249,7 +250,6 @@ def make_application(settings: Settings) -> web.Application:
     try:
         signers = follow_signers(settings, store)
         form = choose_form(settings)
-        trust = TrustBook(list_signer(settings))
     except BaseException:
         store.close()
         raise
@@ -267,7 +267,7 @@ def make_application(settings: Settings) -> web.Application:
         lease_s=settings.lease_s,
         overdue_s=settings.overdue_s,
         pages=pages,
-        trust=trust,
+        trust=TrustBook(functools.partial(open_lists, settings)),
     )
     application = assemble(services)
 

@@ -34,7 +34,8 @@ _DOMAINS: Final = {
     "DIVOC": CredentialFormat.DIVOC,
     "ICAO": CredentialFormat.VDS_NC,
 }
-"""WHO's trust domains whose codes are read; `-` stands for all of a participant's, and is read as HCERT."""
+"""WHO's trust domains whose codes are read. `-` (all of a participant's) and none at all are read as HCERT; keys of any
+other domain sign other things, and are passed over."""
 _SIGNS_CODES: Final = frozenset({"DSC"})
 _AUTHORITIES: Final = frozenset({"SCA", "CSCA"})
 
@@ -98,9 +99,11 @@ def _did_keys(method: Any) -> list[TrustedKey]:
     name = member(method, "id", str)
     parts = _address(method.get("controller")) or _address(name)
     usage = next((part.upper() for part in reversed(parts) if part.upper() in _SIGNS_CODES | _AUTHORITIES), "")
-    domain = next((_DOMAINS[part.upper()] for part in parts if part.upper() in _DOMAINS), CredentialFormat.HCERT)
+    domain = _DOMAINS.get(parts[0].upper()) if parts else None
+    if domain is None and (parts[:1] == ["-"] or len(parts) == 2):
+        domain = CredentialFormat.HCERT
     is_anchor = usage in _AUTHORITIES
-    if not usage or (is_anchor and domain is not CredentialFormat.VDS_NC):
+    if not usage or domain is None or (is_anchor and domain is not CredentialFormat.VDS_NC):
         return []
     jwk = member(method, "publicKeyJwk", dict)
     key = read_jwk(jwk, "/publicKeyJwk")

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -49,15 +49,27 @@ class Loaded:
 
 
 class TrustBook:
-    """What this process knows of the trust lists, and who signs ours (None: nobody can)."""
+    """What this process knows of the trust lists, and who signs ours (None: nobody can).
 
-    def __init__(self, list_signer: ListSigner | None = None) -> None:
-        self.list_signer = list_signer
+    `open_signer` gives who signs now; it is asked again whenever the list is signed anew, so that a process that runs
+    for years outlives its first list signer.
+    """
+
+    def __init__(self, open_signer: Callable[[datetime], ListSigner | None] | None = None) -> None:
+        self.list_signer: ListSigner | None = None
+        self._open_signer = open_signer
+        self._opened_at = datetime.min.replace(tzinfo=UTC)
         self._held: Loaded | None = None
         self._signed: tuple[int, datetime, str] | None = None
 
-    def get_list_signer(self) -> ListSigner:
-        """Return who signs our list. Raises SignerError where nobody does."""
+    async def get_list_signer(self, now: datetime) -> ListSigner:
+        """Return who signs our list, opened anew where that was an hour ago.
+
+        Raises SignerError where nobody does, SigningError where the key cannot be opened.
+        """
+        if self._open_signer is not None and not timedelta() <= now - self._opened_at < _SIGN_AGAIN:
+            self.list_signer = await asyncio.to_thread(self._open_signer, now)
+            self._opened_at = now
         if self.list_signer is None:
             raise SignerError(
                 "Nobody signs trust lists here: this machine has neither a list signer nor the CSCA's key.",
@@ -84,7 +96,7 @@ class TrustBook:
 
     async def signed(self, store: Store, now: datetime) -> str:
         """Return the JWS over our list, at most an hour old. Raises SignerError where nobody signs lists."""
-        signer = self.get_list_signer()
+        signer = await self.get_list_signer(now)
         own = (await self.load(store, now)).own
         if self._signed is not None:
             version, signed_at, text = self._signed

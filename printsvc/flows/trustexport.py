@@ -21,7 +21,7 @@ async def gateway_list(book: TrustBook, trust: TrustList, *, now: datetime) -> l
 
     Raises SignerError where nobody signs lists here.
     """
-    signer = book.get_list_signer()
+    signer = await book.get_list_signer(now)
 
     def encode() -> list[dict[str, str]]:
         return [

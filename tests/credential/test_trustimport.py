@@ -442,6 +442,7 @@ def test_a_did_document_gives_signers_of_what_is_read_here(world: World) -> None
         method(world.csca, "DCC:DEU:SCA"),
         method(world.csca, "ICAO:DEU:SCA"),
         method(world.upload, "DCC:DEU:UP"),
+        method(world.upload, "PH4H:DEU:DSC"),
         "did:web:tng-cdn.who.int:v2:trustlist:DCC:DEU:DSC#x",
     )
     first, second, third = read_list(unsigned(ListFormat.DID, raw), now=NOW).keys

@@ -213,10 +213,14 @@ def test_the_list_signer_is_made_once_and_renewed_in_time(tmp_path: Path) -> Non
 async def test_our_list_is_signed_and_signed_again_when_it_changes(store: Store, tmp_path: Path) -> None:
     with pytest.raises(SignerError):
         await TrustBook().signed(store, NOW)
-    book = TrustBook(open_list_signer(key_folder(tmp_path), b"secret", now=NOW, random_bytes=os.urandom))
+    folder = key_folder(tmp_path)
+    book = TrustBook(lambda now: open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom))
     first = await book.signed(store, NOW)
     assert await book.signed(store, NOW + timedelta(minutes=59)) == first
     again = await book.signed(store, NOW + timedelta(minutes=61))
     assert again != first
     read = read_signed_list(again.encode(), pins=[AUTHORITY], now=NOW + timedelta(hours=2), known_version=1)
     assert read.trust == (await book.load(store, NOW)).own
+    later = NOW + timedelta(days=3000)
+    text = await book.signed(store, later)
+    assert read_signed_list(text.encode(), pins=[AUTHORITY], now=later).trust == read.trust, "years without a restart"
