@@ -87,6 +87,12 @@ def _own_keys() -> Any:
     multiple=True,
     help="Certificate (PEM) of the CSCA that a signed --trust list (trust fetch) must be under.",
 )
+@click.option(
+    "--revocations",
+    "snapshot",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="List of revocations (revocations snapshot).",
+)
 @click.option("--url", envvar="PRINTSVC_URL", help="Service to take the trust list from (PRINTSVC_URL).")
 @click.option("--at", "at_text", help="Verify as of this time (ISO 8601) instead of now.")
 @click.option("--batch", is_flag=True, help="Read NDJSON lines from standard input, answer a line for each.")
@@ -95,6 +101,7 @@ def verify(
     files: tuple[Path, ...],
     trust: Path | None,
     pins: tuple[Path, ...],
+    snapshot: Path | None,
     url: str | None,
     at_text: str | None,
     batch: bool,
@@ -104,6 +111,9 @@ def verify(
 
     Signers are believed when they are on the trust list: that of --trust, or of the service at --url. With neither, the
     service on this machine is asked, and where none runs, the keys in its data folder.
+
+    Revocation is looked up in the list of --revocations (a hit is asked at --url, where that is given), or asked of the
+    same service, or of the database in the data folder; where there is none of these, the verdict says so.
 
     Exit code 0 when every code is valid, 1 when one is not, 2 when something cannot be read. With --batch, 0 whatever
     the verdicts are.
@@ -116,19 +126,22 @@ def verify(
     except ValueError:
         raise click.BadParameter("not a time in ISO 8601", param_hint="--at") from None
     if batch:
-        _batch(trust, pins, url, now)
+        _batch(trust, pins, snapshot, url, now)
         return
     if not files:
         raise click.UsageError("Name a file, or - for standard input.")
+    from printsvc.cli.book import not_asked, revocation_book
     from printsvc.errors import PrintsvcError
     from printsvc.flows.verify import verify_file
 
     worst = 0
     trusted = _trust(trust, url, pins)
+    book = revocation_book(snapshot, url=url, trust=trusted, has_list=trust is not None, many=False)
+    silence = not_asked(book)
     for path in files:
         try:
             body = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-            verdicts = verify_file(body, trust=trusted, now=now)
+            verdicts = verify_file(body, trust=trusted, now=now, revocations=book)
         except OSError as error:
             worst = 2
             click.echo(f"{path}: {error.strerror}", err=True)
@@ -141,9 +154,12 @@ def verify(
             if verdict["verdict"] != "valid":
                 worst = max(worst, 1)
             if as_json:
-                click.echo(json.dumps({"file": str(path)} | verdict, ensure_ascii=False))
+                asked = {"revocation_checked": silence is None}
+                click.echo(json.dumps({"file": str(path)} | verdict | asked, ensure_ascii=False))
             else:
                 _print(path, verdict)
+                if silence is not None and verdict["verdict"] == "valid":
+                    click.echo(f"  {silence[1]} / {silence[0]}")
     sys.exit(worst)
 
 
@@ -178,7 +194,8 @@ def _print(path: Path, verdict: dict[str, Any]) -> None:
         click.echo(f"  {form}  {_clean(claims.get('issuer'))}: {claims.get('issued_at')} – {claims.get('expires_at')}")
 
 
-def _batch(trust: Path | None, pins: tuple[Path, ...], url: str | None, now: Any) -> None:
+def _batch(trust: Path | None, pins: tuple[Path, ...], snapshot: Path | None, url: str | None, now: Any) -> None:
+    from printsvc.cli.book import revocation_book
     from printsvc.credential.trust import make_trust_list
     from printsvc.errors import PrintsvcError
 
@@ -189,17 +206,19 @@ def _batch(trust: Path | None, pins: tuple[Path, ...], url: str | None, now: Any
             raise
         # No service here: lines that bring their own certificates can be judged all the same.
         trusted = make_trust_list([], version=0, made_at=now)
+    book = revocation_book(snapshot, url=url, trust=trusted, has_list=trust is not None, many=True)
     for raw in sys.stdin.buffer:
         line = raw.decode("utf-8", errors="surrogateescape").rstrip("\r\n")
         if line.strip():
-            click.echo(json.dumps(_verdict_on(line, trusted, now)))
+            click.echo(json.dumps(_verdict_on(line, trusted, now, book)))
 
 
-def _verdict_on(line: str, trusted: Any, now: Any) -> dict[str, Any]:
+def _verdict_on(line: str, trusted: Any, now: Any, book: Any) -> dict[str, Any]:
     from printsvc.credential.batch import verify_line
 
     try:
-        return verify_line(line, trust=trusted, now=now)
+        answer = verify_line(line, trust=trusted, now=now, revocations=book)
+        return answer if book is not None else answer | {"revocation_checked": False}
     except Exception:  # a verifier at a gate must get an answer for the next line, whatever this one is
         return {"id": None, "verdict": "malformed", "detail": "The line cannot be judged."}
 
