@@ -26,6 +26,7 @@ BODIES: dict[str, Any] = {
     "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
 }
+TRUST = "/v1/trust-sources/{source}"
 
 
 def name_of(route: Route) -> str:
@@ -37,7 +38,12 @@ async def path_of(api: Api, route: Route) -> str:
     issued = await api.issue("KNOWN")
     await api.call("POST", "/v1/doses", held("HELD"))
     agent_id, _ = await api.enrol(journal_id="journal-of-routes")
+    own = api.world.services.signers.signers[0]
+    api.world.services.trust.list_signer = own  # any signer will do: what is asked here is who gets an answer
+    imported = certificates_body(own.certificate)
+    assert (await api.call("POST", "/v1/trust-sources/de", imported, by="admin")).status == 200
     values = {
+        "source": "de",
         "dose_id": "HELD" if route.path.endswith("/identity") else "KNOWN",
         "uvci": issued["uvci"].replace("#", "%23"),
         "job_id": issued["job_id"],
@@ -63,12 +69,20 @@ async def path_of(api: Api, route: Route) -> str:
     return route.path.format(**values)
 
 
+def certificates_body(der: bytes) -> dict[str, Any]:
+    """Return the body that imports one bare certificate."""
+    content = base64.b64encode(der).decode()
+    return {"format": "certificates", "content": content, "unsigned": True, "sha256": hashlib.sha256(der).hexdigest()}
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=name_of)
 async def test_a_route_works_for_its_roles_and_for_nobody_else(api: Api, route: Route) -> None:
     path = await path_of(api, route)
     body = BODIES.get(route.path)
     if route.path == "/v1/signers":
         body = {"certificate": base64.b64encode(api.world.services.signers.signers[0].certificate).decode()}
+    if route.path == TRUST and route.method == "POST":
+        body = certificates_body(api.world.services.signers.signers[0].certificate)
     if route.roles:
         for by, status in ((None, 401), ("no-such-token", 401)):
             refused = await api.call(route.method, path, body, by=by)
@@ -247,7 +261,7 @@ async def test_health_readiness_and_metrics(api: Api) -> None:
     await api.issue()
     await api.call("POST", "/v1/doses", held("D-2"))
     assert (await api.call("GET", "/healthz", by=None)).body == {"status": "ok"}
-    assert (await api.call("GET", "/readyz", by=None)).body == {"status": "ok", "failing": []}
+    assert (await api.call("GET", "/readyz", by=None)).body == {"status": "ok", "failing": [], "warnings": []}
     metrics = (await api.call("GET", "/metrics", by=None)).body.decode()
     assert 'printsvc_doses{outcome="held"} 1.0' in metrics
     assert 'printsvc_doses{outcome="certified"} 1.0' in metrics
