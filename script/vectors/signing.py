@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -52,7 +53,7 @@ def make_holder(
         .subject_name(name)
         .issuer_name(issuer.name if issuer else name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(1 + int.from_bytes(hashlib.sha256(common_name.encode()).digest()[:8], "big"))
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
@@ -60,7 +61,10 @@ def make_holder(
     if usages:
         oids = [x509.ObjectIdentifier(usage) for usage in usages]
         builder = builder.add_extension(x509.ExtendedKeyUsage(oids), critical=False)
-    certificate = builder.sign(issuer.key if issuer else key, hashes.SHA256())
+    signing_key = issuer.key if issuer else key
+    # The same key and name give the same certificate, so that seeds stay good.
+    deterministic = True if isinstance(signing_key, ec.EllipticCurvePrivateKey) else None
+    certificate = builder.sign(signing_key, hashes.SHA256(), ecdsa_deterministic=deterministic)
     return Holder(key, certificate.public_bytes(Encoding.DER), name)
 
 
@@ -69,7 +73,7 @@ def sign_raw(key: PrivateKey, data: bytes, digest: hashes.HashAlgorithm | None =
     digest = digest or hashes.SHA256()
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)
-    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest)))
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(digest, deterministic_signing=True)))
     width = (key.key_size + 7) // 8
     return r.to_bytes(width, "big") + s.to_bytes(width, "big")
 
