@@ -39,6 +39,7 @@ _DIGESTS: Final[dict[str, hashes.HashAlgorithm]] = {
     "ES512": hashes.SHA512(),
 }
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+_UNREADABLE: Final = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _STATE = re.compile(r"[A-Z<]{1,3}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T.{5,20})?")
 
@@ -124,7 +125,7 @@ def _issued(der: bytes, anchor_der: bytes) -> TrustedKey | None:
         usages = _extension(certificate, x509.ExtendedKeyUsage)
         allowed = usages is None or any(one.dotted_string == OID_VDS_NC_SIGNER for one in usages)
         dsc, above = read_dsc(der), read_dsc(anchor_der)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, CredentialError):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, CredentialError, *_UNREADABLE):
         return None
     key = TrustedKey(
         kid=dsc.thumbprint,
