@@ -286,6 +286,8 @@ def _plan(
     from printsvc.flows.keymaking import Wanted, default_period, find_planned, make_signer
     from printsvc.flows.keys import signer_document
 
+    if "v" not in given["usages"]:
+        raise click.UsageError("--usage v must be among the usages: the service issues vaccination certificates.")
     now = clock()
     stores = open_key_stores(settings)
     store = stores[given["key_store"] or ("pkcs11" if settings.pkcs11_module else "file")]
