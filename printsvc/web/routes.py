@@ -26,7 +26,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
     Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S), doses.CheckIn),
     # The bare route comes last of these: a UVCI may end in a slash, so it takes whatever the others do not.
-    Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
+    Route(
+        "GET",
+        _CERTIFICATE + ".pdf",
+        certificates.get_certificate_pdf,
+        (_P, _A, _S),
+        media="application/pdf",
+        query=("seal",),
+    ),
     Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
     Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
     Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
