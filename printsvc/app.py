@@ -37,7 +37,7 @@ from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.revocation_lists import publish_snapshot
 from printsvc.flows.revoke import resume_runs
-from printsvc.flows.seal import SealBook, SealKey, open_seal_key
+from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
@@ -230,6 +230,7 @@ def seal_book(settings: Settings) -> SealBook | None:
         place_of,
         find_face(load_fonts(settings.fonts_dir)).path.read_bytes(),
         TimeStamping(url, authorities, settings.seal_tsa_timeout_s) if url else None,
+        functools.partial(seal_documents, key_folder(settings)),
     )
 
 

@@ -58,13 +58,14 @@ class SealBook:
     """Who seals in this process, and what it sealed last.
 
     `open_key` gives the key and is asked again every hour, so that a process that runs for years outlives its first
-    one. `place_of` says where a form shows its seal.
+    one. `place_of` says where a form shows its seal; `documents` tells of the keys that there are.
     """
 
     open_key: Callable[[datetime], SealKey | None]
     place_of: Callable[[FormId], SealPlace | None]
     font: bytes
     stamping: TimeStamping | None = None
+    documents: Callable[[datetime], list[dict[str, Any]]] = lambda now: []
     _key: SealKey | None = None
     _look_at: datetime = _LONG_AGO
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
