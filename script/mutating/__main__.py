@@ -142,6 +142,8 @@ def run(count: int, seed: int, processes: int) -> dict[str, Any]:
     with ProcessPoolExecutor(processes, initializer=warm) as pool:
         waiting = [pool.submit(try_part, *part) for part in parts(seed, count)]
         for done, future in enumerate(as_completed(waiting), 1):
+            if future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             total.add(future.result())
             if done % 10 == 0 or total.bad:
                 print(f"{sum(total.tried.values())} of {count}, {len(total.bad)} breaches", file=sys.stderr, flush=True)
