@@ -35,6 +35,8 @@ from printsvc.errors import (
 )
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
+from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
+from printsvc.flows.reissue import resume_runs as resume_reissues
 from printsvc.flows.revocation_lists import publish_snapshot
 from printsvc.flows.revoke import resume_runs
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
@@ -48,7 +50,7 @@ from printsvc.render.formfile import Form, find_forms, read_form
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.render.seal import TimeStamping
-from printsvc.settings import Settings
+from printsvc.settings import Settings, read_settings
 from printsvc.store import jobs as job_store
 from printsvc.store import migrate
 from printsvc.store.engine import Store, read_beside
@@ -274,6 +276,45 @@ def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
     )
 
 
+def make_minter(settings: Settings) -> PoolMinter | None:
+    """Return what signs many certificates where PRINTSVC_POOL draws pages; None where no key is a file here."""
+    folder = key_folder(settings)
+    try:
+        opened_by = passphrase(settings, folder)
+    except SigningError:
+        return None
+    if settings.pool == "processes":
+        keys = WorkerKeys(functools.partial(open_folder, folder.folder.resolve(), opened_by))
+        return PoolMinter(keys, spawn_minters(settings.render_workers))
+    connect = cluster_executor(settings.pool, settings.pool_tls_dir)
+    setup = RenderSetup(settings.templates_dir, settings.fonts_dir, None)
+    return PoolMinter(WorkerKeys(keys_of_environment), lambda: connect(setup, settings.render_workers))
+
+
+def keys_of_environment() -> FileKeys:
+    """Return the key files that the environment names: a worker elsewhere has its own. Raises SigningError."""
+    settings = read_settings()
+    folder = key_folder(settings)
+    return FileKeys(folder, passphrase(settings, folder))
+
+
+def command_services(settings: Settings, store: Store) -> Services:
+    """Return what a command needs that issues on the database itself; it draws nothing. Raises SignerError."""
+    pages = PageCounts()
+    return Services(
+        store=store,
+        signers=follow_signers(settings, store),
+        renderer=make_pool(settings, pages),
+        form=choose_form(settings),
+        clock=clock,
+        random_bytes=os.urandom,
+        issuer=settings.issuer,
+        country=settings.country,
+        pages=pages,
+        minter=make_minter(settings),
+    )
+
+
 def write_development_tokens(store: Store, folder: Path) -> None:
     """Make a token of the Platform and one of an admin, once, as `<folder>/platform.token` and `admin.token`."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -330,6 +371,7 @@ def make_application(settings: Settings) -> web.Application:
         overdue_s=settings.overdue_s,
         pages=pages,
         trust=TrustBook(functools.partial(open_lists, settings)),
+        minter=make_minter(settings),
         seal=seal,
         stamp_authorities=stamp_authorities(settings),
         known_forms=readable_forms(settings),
@@ -344,6 +386,7 @@ def make_application(settings: Settings) -> web.Application:
             asyncio.create_task(_wake_sites(services)),
             asyncio.create_task(_follow_signers(services)),
             asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
+            asyncio.create_task(_tend_reissues(services)),
         ]
         yield
         for task in tasks:
@@ -351,6 +394,8 @@ def make_application(settings: Settings) -> web.Application:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await pool.close()
+        if services.minter is not None:
+            await services.minter.close()
         await asyncio.to_thread(store.close)
 
     application.cleanup_ctx.append(lifetime)
@@ -411,6 +456,16 @@ async def _tend_revocations(services: Services, snapshot_s: float) -> None:
         except (UnavailableError, SigningError) as error:
             _LOG.warning("revocations not tended", code=error.code, detail=error.en)
         await asyncio.sleep(min(TEND_S, snapshot_s))
+
+
+async def _tend_reissues(services: Services) -> None:
+    """Bring runs to their end that somebody left."""
+    while True:
+        try:
+            await resume_reissues(services)
+        except (UnavailableError, SigningError) as error:
+            _LOG.warning("re-issue waits", code=error.code, detail=error.en)
+        await asyncio.sleep(TEND_S)
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:

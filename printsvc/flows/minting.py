@@ -11,63 +11,23 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final
 
 import structlog
 
 from printsvc.credential.keys import LocalSigner, Signer
-from printsvc.domain.certificate import Certificate
-from printsvc.domain.dose import DoseEvent
 from printsvc.errors import InputError, PrintsvcError
 from printsvc.flows.issue import make_certificate
 from printsvc.flows.keystores import FileKeys
-from printsvc.flows.services import FormChoice
+from printsvc.flows.services import Minted, Order, Refused, Terms
+from printsvc.store.keyfile import KeyFolder
 
 PART: Final = 50
 """Certificates a call to a worker."""
 
 WORKER_TIMEOUT_S: Final = 60.0
 _LOG = structlog.get_logger("printsvc.minting")
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One certificate wanted; `opaque` is 16 random bytes for its UVCI."""
-
-    event: DoseEvent
-    opaque: bytes
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is the same for all certificates of a call."""
-
-    form: FormChoice
-    issuer: str
-    country: str
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No certificate can be made of this dose: the code of the problem and its place, never a value."""
-
-    problem: str
-
-
-Minted = Certificate | Refused
-
-
-class Minter(Protocol):
-    async def mint(self, signer: Signer, terms: Terms, orders: Sequence[Order]) -> list[Minted]:
-        """Return a certificate for each order, in their order. Raises SignerError, SigningError."""
-        ...
-
-    async def close(self) -> None:
-        """End what was started; another `mint` starts it again."""
-        ...
 
 
 class HereMinter:
@@ -121,6 +81,11 @@ class PoolMinter:
         executor, self._executor = self._executor, None
         if executor is not None:
             await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+
+def open_folder(folder: Path, passphrase: bytes) -> FileKeys:
+    """Return the key files of a folder."""
+    return FileKeys(KeyFolder(folder), passphrase)
 
 
 def spawn_minters(workers: int) -> Callable[[], Executor]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from printsvc.domain.form import FormId
 from printsvc.domain.print_job import UNDER_WAY, CopyReason, Happening, JobEvent, JobState, PrintJob
 from printsvc.domain.uvci import Uvci
-from printsvc.errors import StateError
+from printsvc.errors import NotFoundError, StateError
 from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
 from printsvc.flows.revoked import refuse_revoked
@@ -149,6 +149,17 @@ async def print_copy(
     job = await services.store.write(store)
     services.wakeups.notify(job.site_id)
     return job
+
+
+async def unprinted(services: Services, uvci: str) -> PrintJob:
+    """Return the paper that a certificate without one would be, on the form of its dose's last paper; stores nothing.
+
+    Raises NotFoundError.
+    """
+    family = await services.store.read(lambda c: job_store.jobs_of_family(c, uvci))
+    if not family:
+        raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
+    return replace(family[-1], job_id="", uvci=Uvci(uvci), copy_number=1, document_sha256=None)
 
 
 def _refuse_superseded(connection: Connection, uvci: str) -> None:

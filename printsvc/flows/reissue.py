@@ -24,10 +24,10 @@ from printsvc.errors import DuplicateError, InputError, NotFoundError, Problem, 
 from printsvc.flows import leases
 from printsvc.flows.issue import a_year_later, make_job
 from printsvc.flows.keys import get_record
-from printsvc.flows.minting import HereMinter, Minted, Minter, Order, Refused, Terms
+from printsvc.flows.minting import HereMinter
 from printsvc.flows.reissue_plan import Fate, decide, plan_paper
 from printsvc.flows.revoke import new_revocation
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import FormChoice, Minted, Minter, Order, Refused, Services, Terms
 from printsvc.flows.signers import store_signed
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
@@ -395,3 +395,77 @@ def selection_document(selection: Selection) -> dict[str, Any]:
     if selection.expiring_before is not None:
         asked["expiring_before"] = selection.expiring_before.isoformat()
     return asked
+
+
+# --- documents: what routes answer and commands print
+
+
+def preview_document(shown: Preview) -> dict[str, Any]:
+    """Return what a run would do as JSON."""
+    return {
+        "dry_run": True,
+        "run_id": shown.run_id,
+        "count": shown.count,
+        "papers": shown.papers,
+        "by_site": [asdict(site) for site in shown.by_site],
+        "by_signer": [asdict(one) | {"state": shown.states.get(one.kid, "unknown")} for one in shown.by_signer],
+        "signer": shown.signer,
+        "seconds": round(shown.seconds, 1),
+        "rate_per_s": round(shown.rate_per_s, 1),
+        "rate_from": "last run" if shown.is_measured else "assumed",
+    }
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """Return a run as JSON."""
+    return {
+        "run_id": run.run_id,
+        "asked": run.asked,
+        "print": run.is_printed,
+        "revoke_old": run.revokes_old,
+        "asked_by": run.asked_by,
+        "begun_at": run.begun_at.isoformat(),
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+        "total": run.total,
+        "left": run.left,
+        "issued": run.issued,
+        "already": run.already,
+        "revoked": run.revoked,
+        "failed": run.failed,
+        "print_jobs": run.papers,
+        "chunks": run.chunks,
+    }
+
+
+async def run_report(services: Services, run_id: str) -> dict[str, Any]:
+    """Return a run as JSON, with the reasons why certificates could not be made. Raises NotFoundError."""
+    run = await get_run(services, run_id)
+    problems = await services.store.read(lambda c: reissue_store.problems_of(c, run_id))
+    return run_document(run) | {"problems": problems}
+
+
+def item_document(item: Item) -> dict[str, Any]:
+    """Return what came of one certificate as JSON."""
+    return asdict(item) | {"outcome": item.outcome or "open"}
+
+
+async def stale_document(services: Services) -> dict[str, Any]:
+    """Return, by site, how many papers have an old code."""
+    now = services.clock()
+    return {"sites": await services.store.read(lambda c: reissue_store.count_stale_papers(c, now=now))}
+
+
+async def stale_papers_document(services: Services, site_id: str, *, after: str, limit: int) -> dict[str, Any]:
+    """Return a site's papers with an old code; `next` is the `after` of the next page."""
+    papers = await services.store.read(
+        lambda c: reissue_store.stale_papers(c, site_id, after=after, limit=limit)
+    )  # fmt: skip
+    told = [
+        paper
+        | {
+            "expires_at": paper["expires_at"].isoformat(),
+            "revoked_at": paper["revoked_at"].isoformat() if paper["revoked_at"] else None,
+        }
+        for paper in papers
+    ]
+    return {"site_id": site_id, "papers": told, "next": papers[-1]["job_id"] if len(papers) == limit else None}
