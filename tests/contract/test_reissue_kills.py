@@ -40,7 +40,7 @@ from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import LocalSigners
 from printsvc.store.engine import Store
 
-async def main(url, folder):
+async def main(url, folder, where):
     reissue.CHUNK, reissue.SMALL = 7, 0
     keys = open_folder(Path(folder), b"open sesame")
     signer = keys.open(keys.kept()[0])
@@ -48,7 +48,8 @@ async def main(url, folder):
         store=Store(url), signers=LocalSigners([signer]), renderer=None,
         form=FormChoice(FormId("a4/43-2022"), "iso_a4_210x297mm", 1000),
         clock=lambda: datetime.now(UTC), random_bytes=os.urandom,
-        minter=PoolMinter(WorkerKeys(functools.partial(open_folder, Path(folder), b"open sesame")), spawn_minters(1)),
+        minter=PoolMinter(WorkerKeys(functools.partial(open_folder, Path(folder), b"open sesame")), spawn_minters(1))
+        if where == "pool" else None,
     )
     print("begun", flush=True)
     run = await reissue.get_run(services, "run-that-is-killed")
@@ -76,9 +77,8 @@ def new_signer(folder: Path) -> LocalSigner:
     return signer
 
 
-def kill_after(lines: int, url: str, folder: Path, script: Path) -> None:
+def kill_after(lines: int, command: list[str]) -> None:
     """Start the run and kill it a moment after it has told so many lines."""
-    command = [sys.executable, str(script), url, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -124,8 +124,18 @@ def check_nothing_is_half_done(store: Store) -> int:
     return store.read_now(read)
 
 
+@pytest.mark.parametrize(
+    ("where", "kills"),
+    [("here", (1, 3)), pytest.param("pool", (1, 2, 2, 3), marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_killed_again_and_again(
-    store_url: str, make_world: Callable[[Store], Any], publish: Callable[..., Any], signer: LocalSigner, tmp_path: Path
+    where: str,
+    kills: tuple[int, ...],
+    store_url: str,
+    make_world: Callable[[Store], Any],
+    publish: Callable[..., Any],
+    signer: LocalSigner,
+    tmp_path: Path,
 ) -> None:
     second = new_signer(tmp_path / "keys")
     with contextlib.closing(Store(store_url)) as store:
@@ -141,15 +151,15 @@ def test_a_run_that_is_killed_again_and_again(
         asyncio.run(begun)
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
+    command = [sys.executable, str(script), store_url, str(tmp_path / "keys"), where]
     done = 0
-    for lines in (1, 2, 2, 3):
-        kill_after(lines, store_url, tmp_path / "keys", script)
+    for lines in kills:
+        kill_after(lines, command)
         with contextlib.closing(Store(store_url)) as store:
             now_done = check_nothing_is_half_done(store)
         assert now_done >= done, "what was done stays done"
         done = now_done
     assert 0 < done < CERTIFICATES, "the kills came in the middle"
-    command = [sys.executable, str(script), store_url, str(tmp_path / "keys")]
     two = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(1 if "sqlite" in store_url else 2)]
     assert [process.wait(60) for process in two] == [0] * len(two), "two at once, where the database allows it"
     with contextlib.closing(Store(store_url)) as store:
@@ -162,6 +172,7 @@ def test_a_run_that_is_killed_again_and_again(
         assert kids == {second.kid.hex()}
 
 
+@pytest.mark.slow
 def test_signing_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "orphans.py"
     script.write_text(
