@@ -7,7 +7,6 @@ from printsvc.render.compiler.drawing import compile_error, draw
 from printsvc.render.compiler.survey import Survey
 from printsvc.render.compiler.variants import probes
 from printsvc.render.formfile import Form
-from printsvc.render.stamp.axes import FACE
 from printsvc.render.stamp.compiled import CompiledForm
 from printsvc.render.stamp.layout import place_line
 from printsvc.render.stamp.stamper import Stamper, number_text
@@ -43,8 +42,7 @@ def check_drawings(compiled: CompiledForm, form: Form, drawn: Survey) -> None:
 def check_whole(library: FormLibrary, compiled: CompiledForm, form: Form, page: PageData) -> None:
     """RenderError if the merged variants are not what WeasyPrint draws, for several axes at once and for the sample."""
     stamper = Stamper(compiled)
-    axes = [axis for axis in compiled.axes if axis.kind != FACE]
-    for probe in [library.sample(form.form_id), *probes(form, page, axes)]:
+    for probe in [library.sample(form.form_id), *probes(form, page, list(compiled.axes))]:
         try:
             ours = stamper.content(probe)
             fit = stamper.fit(probe)

@@ -1,11 +1,12 @@
-"""The fonts of a compiled form as PDF objects, one set for each tier of each face."""
+"""The fonts of a compiled form as PDF objects: all that does not depend on which glyphs a certificate shows."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import uharfbuzz as hb
 
@@ -13,26 +14,21 @@ from printsvc.render.compiler import faces as faces_of
 from printsvc.render.compiler.objects import ObjectTable
 from printsvc.render.compiler.survey import Survey
 from printsvc.render.fonts import font_bytes
-from printsvc.render.stamp.compiled import Condition, Face, Page
+from printsvc.render.stamp.compiled import Face, FontProgram, Page, Static
+from printsvc.render.stamp.fontfile import FontFile
 from printsvc.render.template import FormLibrary
 
 _TF: Final = re.compile(rb"/(\S+) (\S+) Tf")
 _HEX: Final = re.compile(rb"<([0-9a-f]+)>")
 
 
-def _static_glyphs(pages: Sequence[Page]) -> dict[str, set[int]]:
-    """The glyphs of what is always the same, by font."""
-    found: dict[str, set[int]] = {}
-    for page in pages:
-        for static in page.statics:
-            glyphs: set[int] = set()
-            for line in static.plain.split(b"\n"):
-                if font := _TF.fullmatch(line):
-                    glyphs = found.setdefault(font[1].decode(), set())
-                elif line.endswith(b" TJ"):
-                    for run in _HEX.findall(line):
-                        glyphs.update(int(run[at : at + 4], 16) for at in range(0, len(run), 4))
-    return found
+@dataclass(frozen=True, slots=True)
+class Fonts:
+    """What stands in a compiled form of them: the faces of slots, the programs, and the pages in the new codes."""
+
+    faces: tuple[Face, ...]
+    programs: tuple[FontProgram, ...]
+    pages: tuple[Page, ...]
 
 
 def put_fonts(
@@ -41,57 +37,139 @@ def put_fonts(
     library: FormLibrary,
     drawn: Survey,
     faces: Sequence[Face],
+    wanted: Mapping[str, set[str]],
     pages: Sequence[Page],
-) -> None:
-    static = _static_glyphs(pages)
+) -> Fonts:
+    """Put the fonts among the objects, and return what changes by them; `wanted` is what slots may show, by face."""
+    static: dict[str, set[int]] = {}  # of any variant, and of all
+    common: dict[str, set[int]] = {}
+    for page in pages:
+        for stretch in page.statics:
+            for name, glyph in _list_glyphs(stretch.plain):
+                static.setdefault(name, set()).add(glyph)
+                if not stretch.condition:
+                    common.setdefault(name, set()).add(glyph)
     fonts = {name: font for drawing in drawn.all() for name, font in drawing.fonts.items()}
     texts: dict[str, dict[int, str]] = {}
     for drawing in drawn.all():
         for name, font in drawing.fonts.items():
             texts.setdefault(name, {}).update(font.to_unicode)
-    entries = []
-    set_in = {face.name: face for face in faces}
+    set_in = {face.name: index for index, face in enumerate(faces)}
+    finished, entries = list(faces), []
+    programs: list[FontProgram] = []
+    codes: dict[str, Mapping[int, int]] = {}
     for name in sorted(static.keys() | set_in.keys()):
         number = table.number()
         entries.append(b"/%s %d 0 R" % (name.encode(), number))
         opened = hb.Face(hb.Blob(font_bytes(library._faces, faces_of.find_file(library._faces, fonts[name]).filename)))
-        face = set_in.get(name)
-        always = {glyph: texts[name][glyph] for glyph in static.get(name, set())}
-        variants: list[tuple[Condition, str]] = [((), "")]
-        if face is not None:
-            variants = [
-                (((face.axis, (tier,)),) if len(face.tiers) > 1 else (), characters)
-                for tier, characters in enumerate(face.tiers)
-            ]
-        descendant, descriptor, file, unicode = (table.number() for _ in range(4))
-        base_name = fonts[name].name
-        for condition, characters in variants:
-            shown = always | {faces_of.glyph_of(opened, c) or 0: c for c in characters}
-            widths = {glyph: faces_of.width_of(opened, glyph) for glyph in shown}
-            embedded = faces_of.font_file(opened, shown)
-            table.put_stream(file, b"/Length1 %d/Filter/FlateDecode" % embedded.length, embedded.data, condition)
-            cmap = faces_of.to_unicode(shown)
-            table.put_stream(unicode, b"/Filter/FlateDecode", zlib.compress(cmap, 9), condition)
-            table.put(
-                number,
-                b"<</Type/Font/Subtype/Type0/BaseFont%s/Encoding/Identity-H/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>"
-                % (base_name, descendant, unicode),
-                condition,
+        always = common.get(name, set())
+        shown = {glyph: texts[name][glyph] for glyph in static.get(name, set())}
+        for character in wanted.get(name, ()):
+            shown.setdefault(faces_of.glyph_of(opened, character) or 0, character)
+        font = faces_of.take_apart(opened, shown, always)
+        codes[name] = font.codes
+        program = _program(_put_font(table, number, font, fonts[name], opened), name, font, always)
+        if shown.keys() == always:
+            table.streams.append((program.number, FontFile(program).stream(0)))
+            continue
+        programs.append(program)
+        if name in set_in:
+            index = set_in[name]
+            finished[index] = replace(
+                faces[index],
+                codes=tuple((glyph, font.codes[glyph]) for glyph, _ in faces[index].widths),
+                program=len(programs) - 1,
             )
-            table.put(
-                descendant,
-                b"<</Type/Font/Subtype/CIDFontType2/BaseFont%s/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
-                b"/Supplement 0>>/CIDToGIDMap/Identity/W%s/FontDescriptor %d 0 R>>"
-                % (base_name, faces_of.widths_array(widths), descriptor),
-                condition,
-            )
-            font = fonts[name]
-            table.put(
-                descriptor,
-                b"<</Type/FontDescriptor/FontName%s/Flags %d/FontBBox[0 %d %d %d]/ItalicAngle %d/Ascent %d/Descent %d"
-                b"/CapHeight %d/StemV %d/StemH %d/FontFile2 %d 0 R>>"
-                % (base_name, font.flags, font.descent, max(widths.values()), font.ascent, font.italic_angle,
-                   font.ascent, font.descent, font.ascent, font.stemv, font.stemh, file),
-                condition,
-            )  # fmt: skip
     table.put(fonts_number, b"<<" + b"".join(entries) + b">>")
+    recoded = tuple(
+        replace(
+            page,
+            statics=tuple(Static(one.condition, _recode(one.plain, codes)) for one in page.statics),
+        )
+        for page in pages
+    )
+    return Fonts(tuple(finished), tuple(programs), recoded)
+
+
+def _put_font(table: ObjectTable, number: int, font: faces_of.TrueType, weasyprints: Any, face: hb.Face) -> int:
+    """Put a font's objects, the font itself as `number`; return the number of its file."""
+    descendant, descriptor, file, unicode = (table.number() for _ in range(4))
+    widths = [0] * len(font.texts)
+    for glyph, code in font.codes.items():
+        widths[code] = faces_of.width_of(face, glyph)
+    table.put_stream(unicode, b"/Filter/FlateDecode", zlib.compress(faces_of.to_unicode(font.texts), 9))
+    base_name = weasyprints.name
+    table.put(
+        number,
+        b"<</Type/Font/Subtype/Type0/BaseFont%s/Encoding/Identity-H/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>"
+        % (base_name, descendant, unicode),
+    )
+    table.put(
+        descendant,
+        b"<</Type/Font/Subtype/CIDFontType2/BaseFont%s/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)"
+        b"/Supplement 0>>/CIDToGIDMap/Identity/W%s/FontDescriptor %d 0 R>>"
+        % (base_name, faces_of.widths_array(widths), descriptor),
+    )
+    table.put(
+        descriptor,
+        b"<</Type/FontDescriptor/FontName%s/Flags %d/FontBBox[0 %d %d %d]/ItalicAngle %d/Ascent %d/Descent %d"
+        b"/CapHeight %d/StemV %d/StemH %d/FontFile2 %d 0 R>>"
+        % (base_name, weasyprints.flags, weasyprints.descent, max(widths), weasyprints.ascent,
+           weasyprints.italic_angle, weasyprints.ascent, weasyprints.descent, weasyprints.ascent, weasyprints.stemv,
+           weasyprints.stemh, file),
+    )  # fmt: skip
+    return file
+
+
+def _program(number: int, name: str, font: faces_of.TrueType, always: Iterable[int]) -> FontProgram:
+    characters = tuple(
+        (code, ord(font.texts[code])) for code in sorted(font.codes.values()) if len(font.texts[code]) == 1
+    )
+    return FontProgram(
+        number=number,
+        name=name,
+        fixed=font.fixed,
+        always=tuple(sorted(font.codes[glyph] for glyph in always)),
+        head=font.head,
+        tables=font.tables,
+        lead=_deflate_open(b"".join([*(data for _, data in font.tables), *font.outlines[: font.fixed]])),
+        outlines=font.outlines,
+        parts=tuple(sorted(font.parts.items())),
+        metrics=font.metrics,
+        characters=characters,
+    )
+
+
+def _deflate_open(plain: bytes) -> bytes:
+    """Raw deflate blocks after which others may follow; they end on a byte."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
+    return packer.compress(plain) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _list_glyphs(content: bytes) -> Iterator[tuple[str, int]]:
+    """The fonts and glyphs of the text in it; a font holds until the next one, as each text names its own."""
+    name = ""
+    for line in content.split(b"\n"):
+        if font := _TF.fullmatch(line):
+            name = font[1].decode()
+        elif line.endswith(b" TJ"):
+            for run in _HEX.findall(line):
+                for at in range(0, len(run), 4):
+                    yield name, int(run[at : at + 4], 16)
+
+
+def _recode(content: bytes, codes: Mapping[str, Mapping[int, int]]) -> bytes:
+    """The same text, its glyphs by their numbers in the files of the form."""
+    out: list[bytes] = []
+    mine: Mapping[int, int] = {}
+    for line in content.split(b"\n"):
+        if font := _TF.fullmatch(line):
+            mine = codes[font[1].decode()]
+        elif line.endswith(b" TJ"):
+            line = _HEX.sub(lambda run, mine=mine: _codes_of(run[1], mine), line)
+        out.append(line)
+    return b"\n".join(out)
+
+
+def _codes_of(run: bytes, codes: Mapping[int, int]) -> bytes:
+    return b"<%s>" % b"".join(b"%04x" % codes[int(run[at : at + 4], 16)] for at in range(0, len(run), 4))
