@@ -15,10 +15,11 @@ from printsvc.render.compiler.objects import ObjectTable
 from printsvc.render.compiler.survey import Survey
 from printsvc.render.fonts import font_bytes
 from printsvc.render.stamp.compiled import Face, FontProgram, Page, Static
-from printsvc.render.stamp.fontfile import FontFile
+from printsvc.render.stamp.fontfile import FontFile, glyph_string
 from printsvc.render.template import FormLibrary
 
 _TF: Final = re.compile(rb"/(\S+) (\S+) Tf")
+_PACKED: Final = b"/Filter/FlateDecode"
 _HEX: Final = re.compile(rb"<([0-9a-f]+)>")
 
 
@@ -55,49 +56,63 @@ def put_fonts(
         for name, font in drawing.fonts.items():
             texts.setdefault(name, {}).update(font.to_unicode)
     set_in = {face.name: index for index, face in enumerate(faces)}
+    names = sorted(static.keys() | set_in.keys())
+    opened = {
+        name: hb.Face(hb.Blob(font_bytes(library._faces, faces_of.find_file(library._faces, fonts[name]).filename)))
+        for name in names
+    }
+    shown = {name: {glyph: texts[name][glyph] for glyph in static.get(name, ())} for name in names}
+    for name, characters in wanted.items():
+        for character in sorted(characters):
+            shown[name].setdefault(faces_of.glyph_of(opened[name], character) or 0, character)
+    always = {name: common.get(name, set()) for name in names}
+    numbering = faces_of.number_glyphs((opened[name], shown[name], always[name]) for name in names)
     finished, entries = list(faces), []
     programs: list[FontProgram] = []
     codes: dict[str, Mapping[int, int]] = {}
-    for name in sorted(static.keys() | set_in.keys()):
+    indices: dict[str, int] = {}
+    tables: dict[tuple[str, ...], int] = {}  # what texts say, by object
+    for name in names:
         number = table.number()
         entries.append(b"/%s %d 0 R" % (name.encode(), number))
-        opened = hb.Face(hb.Blob(font_bytes(library._faces, faces_of.find_file(library._faces, fonts[name]).filename)))
-        always = common.get(name, set())
-        shown = {glyph: texts[name][glyph] for glyph in static.get(name, set())}
-        for character in wanted.get(name, ()):
-            shown.setdefault(faces_of.glyph_of(opened, character) or 0, character)
-        font = faces_of.take_apart(opened, shown, always)
+        font = faces_of.take_apart(opened[name], shown[name], always[name], numbering)
         codes[name] = font.codes
-        program = _program(_put_font(table, number, font, fonts[name], opened), name, font, always)
-        if shown.keys() == always:
-            table.streams.append((program.number, FontFile(program).stream(0)))
+        if font.texts not in tables:
+            tables[font.texts] = table.number()
+            table.put_stream(tables[font.texts], _PACKED, zlib.compress(faces_of.to_unicode(font.texts), 9))
+        file = _put_font(table, number, font, fonts[name], opened[name], tables[font.texts])
+        program = _program(file, font, numbering.fixed, always[name])
+        if shown[name].keys() == always[name]:
+            table.streams.append((file, FontFile(program).stream(0)))
             continue
-        programs.append(program)
         if name in set_in:
             index = set_in[name]
             finished[index] = replace(
                 faces[index],
                 codes=tuple((glyph, font.codes[glyph]) for glyph, _ in faces[index].widths),
-                program=len(programs) - 1,
+                program=len(programs),
             )
+        indices[name] = len(programs)
+        programs.append(program)
     table.put(fonts_number, b"<<" + b"".join(entries) + b">>")
     recoded = tuple(
         replace(
             page,
-            statics=tuple(Static(one.condition, _recode(one.plain, codes)) for one in page.statics),
+            statics=tuple(_recode(one, codes, indices) for one in page.statics),
         )
         for page in pages
     )
     return Fonts(tuple(finished), tuple(programs), recoded)
 
 
-def _put_font(table: ObjectTable, number: int, font: faces_of.TrueType, weasyprints: Any, face: hb.Face) -> int:
+def _put_font(
+    table: ObjectTable, number: int, font: faces_of.TrueType, weasyprints: Any, face: hb.Face, unicode: int
+) -> int:
     """Put a font's objects, the font itself as `number`; return the number of its file."""
-    descendant, descriptor, file, unicode = (table.number() for _ in range(4))
+    descendant, descriptor, file = (table.number() for _ in range(3))
     widths = [0] * len(font.texts)
     for glyph, code in font.codes.items():
         widths[code] = faces_of.width_of(face, glyph)
-    table.put_stream(unicode, b"/Filter/FlateDecode", zlib.compress(faces_of.to_unicode(font.texts), 9))
     base_name = weasyprints.name
     table.put(
         number,
@@ -121,18 +136,17 @@ def _put_font(table: ObjectTable, number: int, font: faces_of.TrueType, weasypri
     return file
 
 
-def _program(number: int, name: str, font: faces_of.TrueType, always: Iterable[int]) -> FontProgram:
+def _program(number: int, font: faces_of.TrueType, fixed: int, always: Iterable[int]) -> FontProgram:
     characters = tuple(
         (code, ord(font.texts[code])) for code in sorted(font.codes.values()) if len(font.texts[code]) == 1
     )
     return FontProgram(
         number=number,
-        name=name,
-        fixed=font.fixed,
+        fixed=fixed,
         always=tuple(sorted(font.codes[glyph] for glyph in always)),
         head=font.head,
         tables=font.tables,
-        lead=_deflate_open(b"".join([*(data for _, data in font.tables), *font.outlines[: font.fixed]])),
+        lead=_deflate_open(b"".join([*(data for _, data in font.tables), *font.outlines[:fixed]])),
         outlines=font.outlines,
         parts=tuple(sorted(font.parts.items())),
         metrics=font.metrics,
@@ -158,18 +172,29 @@ def _list_glyphs(content: bytes) -> Iterator[tuple[str, int]]:
                     yield name, int(run[at : at + 4], 16)
 
 
-def _recode(content: bytes, codes: Mapping[str, Mapping[int, int]]) -> bytes:
-    """The same text, its glyphs by their numbers in the files of the form."""
+def _recode(static: Static, codes: Mapping[str, Mapping[int, int]], programs: Mapping[str, int]) -> Static:
+    """The same with glyphs by their numbers in the files of the form, and which of them each program must have."""
     out: list[bytes] = []
     mine: Mapping[int, int] = {}
-    for line in content.split(b"\n"):
+    shown: dict[int, set[int]] = {}
+    there: set[int] = set()
+    for line in static.plain.split(b"\n"):
         if font := _TF.fullmatch(line):
-            mine = codes[font[1].decode()]
+            name = font[1].decode()
+            mine = codes[name]
+            there = shown.setdefault(programs[name], set()) if name in programs else set()
         elif line.endswith(b" TJ"):
-            line = _HEX.sub(lambda run, mine=mine: _codes_of(run[1], mine), line)
+            there.update(mine[int(run[at : at + 4], 16)] for run in _HEX.findall(line) for at in range(0, len(run), 4))
+            line = _HEX.sub(lambda run, mine=mine: _shown(run[1], mine), line)
         out.append(line)
-    return b"\n".join(out)
+    return Static(
+        static.condition,
+        b"\n".join(out),
+        tuple((program, tuple(sorted(glyphs))) for program, glyphs in sorted(shown.items()) if glyphs),
+    )
 
 
-def _codes_of(run: bytes, codes: Mapping[int, int]) -> bytes:
-    return b"<%s>" % b"".join(b"%04x" % codes[int(run[at : at + 4], 16)] for at in range(0, len(run), 4))
+def _shown(run: bytes, codes: Mapping[int, int]) -> bytes:
+    return b"(%s)" % b"".join(
+        glyph_string(codes[int(run[at : at + 4], 16)]).encode("latin-1") for at in range(0, len(run), 4)
+    )

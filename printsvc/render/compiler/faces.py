@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -40,15 +40,12 @@ _CMAP_BMP: Final = (3, 1)
 
 @dataclass(frozen=True, slots=True)
 class TrueType:
-    """A font file taken apart. Glyphs have new numbers, those of `codes` by the old ones; 0 is .notdef.
+    """A font file taken apart. Glyphs have new numbers, those of `codes` by the old ones.
 
-    `fixed` of them come first. `texts` is what each number shows, also those of which there is no glyph: they stand for
-    one of the first, where it would be if it had no place of its own, so that few ranges tell what a text says.
-    The rest is as `FontProgram` has it.
+    `texts` is what each number shows, whether this font has a glyph there or not. The rest is as `FontProgram` has it.
     """
 
     codes: Mapping[int, int]
-    fixed: int
     texts: tuple[str, ...]
     outlines: tuple[bytes, ...]
     parts: Mapping[int, tuple[int, ...]]
@@ -77,54 +74,101 @@ def shaping_font(face: hb.Face, characters: Iterable[str]) -> bytes:
     return bytes(hb.subset(face, given).blob.data)
 
 
-def take_apart(face: hb.Face, texts: Mapping[int, str], first: Iterable[int]) -> TrueType:
-    """Return the font with the glyphs of `texts` (by glyph, what each shows), those of `first` coming first.
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Numbers of glyphs that the fonts of a form have in common, so that one table tells what their texts say.
 
-    Otherwise they stand in the order of what they show, so that few ranges tell a reader what the text says.
+    0 is .notdef. Then come the texts of `first`, of glyphs that are always in a file; `spare` places for glyphs without
+    a text that are; and the texts of `every` glyph there may be. A font has a glyph in one of its two places.
     """
-    flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING
-    given = _input(flags, _FILE_DROPS)
-    given.sets(hb.SubsetInputSets.GLYPH_INDEX).update(texts)
+
+    first: tuple[str, ...]
+    spare: int
+    every: tuple[str, ...]
+
+    @property
+    def fixed(self) -> int:
+        """How many numbers are those of glyphs that are always there."""
+        return 1 + len(self.first) + self.spare
+
+    @property
+    def texts(self) -> list[str]:
+        return ["", *self.first, *[""] * self.spare, *self.every]
+
+
+def number_glyphs(fonts: Iterable[tuple[hb.Face, Mapping[int, str], Set[int]]]) -> Numbering:
+    """Return the numbering for these fonts, each with what its glyphs show and those that are always there."""
+    first: set[str] = set()
+    every: set[str] = set()
+    spare = 0
+    for face, texts, always in fonts:
+        there = always | _components(face, always)
+        first |= {texts[glyph] for glyph in there if glyph in texts}
+        every |= set(texts.values())
+        spare = max(spare, sum(glyph not in texts for glyph in there))
+    return Numbering(tuple(sorted(first)), spare, tuple(sorted(every)))
+
+
+def _open(face: hb.Face, glyphs: Iterable[int]) -> TTFont:
+    """The font with these glyphs, under their own numbers."""
+    given = _input(hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING, _FILE_DROPS)
+    given.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
     font = TTFont(io.BytesIO(bytes(hb.subset(face, given).blob.data)), recalcBBoxes=False, recalcTimestamp=False)
-    names = [f"g{glyph}" for glyph in range(font["maxp"].numGlyphs)]
-    font.setGlyphOrder(names)
+    font.setGlyphOrder([f"g{glyph}" for glyph in range(font["maxp"].numGlyphs)])
+    return font
+
+
+def _components(face: hb.Face, glyphs: Iterable[int]) -> set[int]:
+    return {part for some in _parts(_open(face, glyphs), glyphs).values() for part in some}
+
+
+def _parts(font: TTFont, glyphs: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """The glyphs of which composite ones consist."""
+    table = font["glyf"]
+    found = {
+        glyph: tuple(int(part.glyphName[1:]) for part in table[f"g{glyph}"].components)
+        for glyph in glyphs
+        if table[f"g{glyph}"].isComposite()
+    }
+    if any(table[f"g{part}"].isComposite() for some in found.values() for part in some):
+        raise ValueError("a composite glyph of composite glyphs")
+    return found
+
+
+def take_apart(face: hb.Face, texts: Mapping[int, str], always: Set[int], numbering: Numbering) -> TrueType:
+    """Return the font with the glyphs of `texts` (by glyph, what each shows) in those places."""
+    font = _open(face, texts)
     table = font["glyf"]
     font["hmtx"], font["hhea"], font["head"]  # all that is read by name, before names change
-    composite = {glyph for glyph in texts if table[names[glyph]].isComposite()}
-    parts = {glyph: tuple(int(part.glyphName[1:]) for part in table[names[glyph]].components) for glyph in composite}
-    if any(table[names[part]].isComposite() for some in parts.values() for part in some):
-        raise ValueError("a composite glyph of composite glyphs")
-    always = {0, *first}
-    always |= {part for glyph in always for part in parts.get(glyph, ())}
-    every = texts.keys() | {part for some in parts.values() for part in some} | always
-
-    def by_text(glyphs: Iterable[int]) -> list[int]:
-        return sorted(glyphs, key=lambda glyph: (glyph != 0, texts.get(glyph, "\uffff"), glyph))
-
-    order: list[int | None] = [*by_text(always)]
-    shown = [texts.get(glyph, "") for glyph in by_text(always)]
-    for glyph in by_text(every):
-        if glyph not in always:
-            order.append(glyph)
+    parts = _parts(font, texts)
+    there = {0} | always | {part for glyph in always for part in parts.get(glyph, ())}
+    glyphs = {0, *texts, *(part for some in parts.values() for part in some)}
+    shown = numbering.texts
+    first = {text: code for code, text in enumerate(numbering.first, 1)}
+    every = {text: code for code, text in enumerate(numbering.every, numbering.fixed)}
+    spare = iter(range(1 + len(first), numbering.fixed))
+    codes = {0: 0}
+    for glyph in sorted(glyphs - {0}):
+        places = first if glyph in there else every
+        code = places.pop(texts[glyph], None) if glyph in texts else next(spare) if glyph in there else None
+        if code is None:  # a part of others, or a second glyph of one text
+            code = len(shown)
             shown.append(texts.get(glyph, ""))
-        elif glyph in texts:
-            order.append(None)
-            shown.append(texts[glyph])
-    while order[-1] is None:
-        del order[-1], shown[-1]
-    codes = {glyph: code for code, glyph in enumerate(order) if glyph is not None}
-    font.setGlyphOrder([f"none{code}" if glyph is None else names[glyph] for code, glyph in enumerate(order)])
+        codes[glyph] = code
+    order: list[int | None] = [None] * len(shown)
+    for glyph, code in codes.items():
+        order[code] = glyph
+    font.setGlyphOrder([f"none{code}" if glyph is None else f"g{glyph}" for code, glyph in enumerate(order)])
     outlines = tuple(
-        b"" if glyph is None else _aligned(bytes(table[names[glyph]].compile(table, recalcBBoxes=False)))
+        b"" if glyph is None else _aligned(bytes(table[f"g{glyph}"].compile(table, recalcBBoxes=False)))
         for glyph in order
     )
-    both = [(0, 0) if glyph is None else font["hmtx"][names[glyph]] for glyph in order]
+    both = [(0, 0) if glyph is None else font["hmtx"][f"g{glyph}"] for glyph in order]
     head, maxp, hhea = font["head"], font["maxp"], font["hhea"]
     head.indexToLocFormat, head.checkSumAdjustment = 0, 0
     maxp.numGlyphs = hhea.numberOfHMetrics = len(order)
     return TrueType(
         codes=codes,
-        fixed=len(always),
         texts=tuple(shown),
         outlines=outlines,
         parts={codes[glyph]: tuple(codes[part] for part in some) for glyph, some in parts.items()},

@@ -16,6 +16,9 @@ from printsvc.render.stamp.fontfile import stream_object
 _REFERENCE: Final = re.compile(rb"(\d+) 0 R")
 
 
+_GROUPS: Final = (b"/S /Div", b"/S /NonStruct")
+
+
 class ObjectTable:
     """Numbers for the objects of a compiled form, and the objects."""
 
@@ -84,6 +87,12 @@ class ObjectTable:
         return about + b"/Filter/FlateDecode", zlib.compress(data, 9)
 
 
+def _is_nothing(node: Merged) -> bool:
+    """Whether it says nothing to a reader: a box that was only drawn."""
+    role = node.label.partition(b" ")[2].strip()
+    return role in _GROUPS and all(map(_is_nothing, node.kids))
+
+
 def _number_in(reference: bytes) -> int:
     match = _REFERENCE.fullmatch(reference)
     assert match is not None
@@ -121,6 +130,8 @@ class StructureWriter:
         head = b"<<%s%s/P %d 0 R/K[" % (about, where, parent)
         entries: list[tuple[Condition, bytes]] = []
         for kid in node.kids:
+            if _is_nothing(kid):
+                continue
             if kid.label.startswith(b"@"):
                 at, mcid = self._mcids[kid.label[1:]]
                 self._holders[at, mcid] = number

@@ -51,7 +51,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class FontProgram:
-    """A TrueType file of which a certificate has the glyphs it shows; `number` is the object's, `name` the resource's.
+    """A TrueType file of which a certificate has the glyphs it shows; `number` is the object's.
 
     The first `fixed` glyphs are always there, and those of `always` shown. `head` is that table; `tables` are the others that never change, with
     their tags, in the order of the file, and `lead` is these and the fixed outlines as raw deflate, ending on a byte.
@@ -61,7 +61,6 @@ class FontProgram:
     """
 
     number: int
-    name: str
     fixed: int
     always: tuple[int, ...]
     head: bytes
@@ -123,10 +122,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """A stretch of the static content stream."""
+    """A stretch of the static content stream; `glyphs` are those it shows, by font program."""
 
     condition: Condition
     plain: bytes
+    glyphs: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _STORED: Final = struct.Struct("<BHH")
 
 
 _CMAP: Final = struct.Struct(">HHHHIHHHHHHH")
+_ESCAPED: Final = {ord("("): "\\(", ord(")"): "\\)", ord("\\"): "\\\\", 13: "\\r", 10: "\\n"}
 _KEPT: Final = 256  # files of a program
 
 
@@ -139,6 +140,11 @@ class FontFile:
             0, 1, 3, 1, 12, 4, length, 0, 2 * count, 2 * power, power.bit_length() - 1, 2 * (count - power)
         ) + b"".join([points, b"\xff\xff\0\0", points, b"\xff\xff", deltas, b"\0\1", bytes(2 * count)])
         return table + bytes(-len(table) % 4)
+
+
+def glyph_string(code: int) -> str:
+    """Return a glyph's number as it stands in a literal string, as Latin-1 (ISO 32000-1, 7.3.4.2)."""
+    return "".join(_ESCAPED.get(byte, chr(byte)) for byte in code.to_bytes(2))
 
 
 def _sum(data: bytes) -> int:

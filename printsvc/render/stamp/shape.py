@@ -15,7 +15,7 @@ from typing import Final
 import uharfbuzz as hb
 
 from printsvc.render.stamp.compiled import Face, Slot
-from printsvc.render.stamp.fontfile import FontFile
+from printsvc.render.stamp.fontfile import FontFile, glyph_string
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
 PER_PX: Final = 1024
@@ -29,7 +29,7 @@ _Glyph = tuple[int, int]  # glyph id, advance in 1/1024 px
 class Typesetter:
     """One face at one size in one language. `features` are OpenType's, as CSS turns them on and off.
 
-    `codes` are, by glyph, its number in the form's file and its bits in the set of glyphs that a file must have.
+    `codes` are, by glyph, what shows it and its bits in the set of glyphs that a file must have.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Typesetter:
         units: int,
         language: str,
         features: dict[str, int],
-        codes: dict[int, tuple[int, int]],
+        codes: dict[int, tuple[str, int]],
     ) -> None:
         self._font = hb.Font(font)
         self._font.scale = (units, units)
@@ -55,11 +55,11 @@ class Typesetter:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
         pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
         found = [pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)]
-        body = "<" + "".join([piece for piece, _, _ in found]) + ">"
+        body = "(" + "".join([piece for piece, _, _ in found]) + ")"
         glyphs = 0
         for _, _, bits in found:
             glyphs |= bits
-        return (body[:-2] if body.endswith("<>") else body), sum([advance for _, advance, _ in found]), glyphs
+        return (body[:-2] if body.endswith("()") else body), sum([advance for _, advance, _ in found]), glyphs
 
     def advances(self, text: str) -> list[int]:
         """Return each character's advance, the last one's as at a line's end."""
@@ -97,8 +97,8 @@ class Typesetter:
     def piece(self, glyph: int, advance: int) -> tuple[str, int, int]:
         """Return what the glyph adds to a TJ, its advance, its bits."""
         missing = int(self._shortfall(glyph, advance))
-        code, bits = self._codes[glyph]
-        return (f"{code:04x}>{missing}<" if missing else f"{code:04x}"), advance, bits
+        shown, bits = self._codes[glyph]
+        return (f"{shown}){missing}(" if missing else shown), advance, bits
 
     def _shortfall(self, glyph: int, advance: int) -> float:
         # In WeasyPrint's own order of operations: the last bit counts where the result is cut.
@@ -142,7 +142,9 @@ def typesetters(
     """Return one for each face, size, language and features that slots are set in."""
     opened = [open_face(face) for face in faces]
     widths = [dict(face.widths) for face in faces]
-    codes = [{glyph: (code, files[face.program].bits(code)) for glyph, code in face.codes} for face in faces]
+    codes = [
+        {glyph: (glyph_string(code), files[face.program].bits(code)) for glyph, code in face.codes} for face in faces
+    ]
     return {
         key: Typesetter(opened[key[0]], widths[key[0]], key[1], slot.language, dict(slot.features), codes[key[0]])
         for slot in slots

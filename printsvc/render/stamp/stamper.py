@@ -77,7 +77,7 @@ class _SlotSetter:
             operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {place} Tm[{line.body}]TJ\n"
         if len(self.texts) >= _KEPT_TEXTS:
             self.texts.clear()
-        found = self.texts[text] = _Text((operators + "EMC\n").encode(), face.program, glyphs)
+        found = self.texts[text] = _Text((operators + "EMC\n").encode("latin-1"), face.program, glyphs)
         return found
 
 

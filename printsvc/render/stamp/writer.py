@@ -6,7 +6,6 @@ object stream with all that is no stream); the person's own streams; one cross-r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +16,6 @@ from printsvc.render.stamp.axes import SIZE, holds
 from printsvc.render.stamp.compiled import CompiledForm
 from printsvc.render.stamp.fontfile import FAST, FontFile, stream_object
 
-_TF: Final = re.compile(rb"/(\S+) \S+ Tf")
-_HEX: Final = re.compile(rb"<([0-9a-f]+)>")
 _PACKED: Final = b"/Filter/FlateDecode"
 _IMAGE: Final = (
     b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1/Interpolate false"
@@ -45,7 +42,6 @@ class FileWriter:
     def __init__(self, form: CompiledForm) -> None:
         self._form = form
         self.fonts = [FontFile(program) for program in form.programs]
-        self._programs = {program.name: index for index, program in enumerate(form.programs)}
         self._asked = [i for i, axis in enumerate(form.axes) if axis.kind != SIZE]
         self._variants: dict[tuple[int, ...], _Variant] = {}
 
@@ -127,20 +123,14 @@ class FileWriter:
             whole[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
             at += len(data)
         data = _HEADER + b"".join(data for _, data in streams)
-        return _Variant(data, bytes(whole), self._glyphs_of(b"".join(contents)))
-
-    def _glyphs_of(self, content: bytes) -> tuple[int, ...]:
-        """The glyphs of the text in it, as the compiler has written it."""
-        found = [0] * len(self.fonts)
-        index = None
-        for line in content.split(b"\n"):
-            if font := _TF.fullmatch(line):
-                index = self._programs.get(font[1].decode())
-            elif index is not None and line.endswith(b" TJ"):
-                for run in _HEX.findall(line):
-                    for at in range(0, len(run), 4):
-                        found[index] |= self.fonts[index].bits(int(run[at : at + 4], 16))
-        return tuple(found)
+        glyphs = [0] * len(self.fonts)
+        for page in form.pages:
+            for static in page.statics:
+                if holds(static.condition, values):
+                    for index, codes in static.glyphs:
+                        for code in codes:
+                            glyphs[index] |= self.fonts[index].bits(code)
+        return _Variant(data, bytes(whole), tuple(glyphs))
 
 
 def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
