@@ -71,16 +71,17 @@ def put_fonts(
     programs: list[FontProgram] = []
     codes: dict[str, Mapping[int, int]] = {}
     indices: dict[str, int] = {}
-    tables: dict[tuple[str, ...], int] = {}  # what texts say, by object
+    tables: dict[bytes, int] = {}  # what texts say, by object
     for name in names:
         number = table.number()
         entries.append(b"/%s %d 0 R" % (name.encode(), number))
         font = faces_of.take_apart(opened[name], shown[name], always[name], numbering)
         codes[name] = font.codes
-        if font.texts not in tables:
-            tables[font.texts] = table.number()
-            table.put_stream(tables[font.texts], _PACKED, zlib.compress(faces_of.to_unicode(font.texts), 9))
-        file = _put_font(table, number, font, fonts[name], opened[name], tables[font.texts])
+        unicode = faces_of.to_unicode(font.texts)
+        if unicode not in tables:
+            tables[unicode] = table.number()
+            table.put_stream(tables[unicode], _PACKED, zlib.compress(unicode, 9))
+        file = _put_font(table, number, font, fonts[name], opened[name], tables[unicode])
         program = _program(file, font, numbering.fixed, always[name])
         if shown[name].keys() == always[name]:
             table.streams.append((file, FontFile(program).stream(0)))
@@ -110,10 +111,11 @@ def _put_font(
 ) -> int:
     """Put a font's objects, the font itself as `number`; return the number of its file."""
     descendant, descriptor, file = (table.number() for _ in range(3))
-    widths = [0] * len(font.texts)
+    widths: list[int | None] = [None] * len(font.texts)
     for glyph, code in font.codes.items():
         widths[code] = faces_of.width_of(face, glyph)
     base_name = weasyprints.name
+    widest = max(width for width in widths if width is not None)
     table.put(
         number,
         b"<</Type/Font/Subtype/Type0/BaseFont%s/Encoding/Identity-H/DescendantFonts[%d 0 R]/ToUnicode %d 0 R>>"
@@ -129,7 +131,7 @@ def _put_font(
         descriptor,
         b"<</Type/FontDescriptor/FontName%s/Flags %d/FontBBox[0 %d %d %d]/ItalicAngle %d/Ascent %d/Descent %d"
         b"/CapHeight %d/StemV %d/StemH %d/FontFile2 %d 0 R>>"
-        % (base_name, weasyprints.flags, weasyprints.descent, max(widths), weasyprints.ascent,
+        % (base_name, weasyprints.flags, weasyprints.descent, widest, weasyprints.ascent,
            weasyprints.italic_angle, weasyprints.ascent, weasyprints.descent, weasyprints.ascent, weasyprints.stemv,
            weasyprints.stemh, file),
     )  # fmt: skip
@@ -185,7 +187,8 @@ def _recode(static: Static, codes: Mapping[str, Mapping[int, int]], programs: Ma
             there = shown.setdefault(programs[name], set()) if name in programs else set()
         elif line.endswith(b" TJ"):
             there.update(mine[int(run[at : at + 4], 16)] for run in _HEX.findall(line) for at in range(0, len(run), 4))
-            line = _HEX.sub(lambda run, mine=mine: _shown(run[1], mine), line)
+            plain = line.replace(b">0<", b"").replace(b">0]", b">]")
+            line = _HEX.sub(lambda run, mine=mine: _shown(run[1], mine), plain)
         out.append(line)
     return Static(
         static.condition,
@@ -195,6 +198,5 @@ def _recode(static: Static, codes: Mapping[str, Mapping[int, int]], programs: Ma
 
 
 def _shown(run: bytes, codes: Mapping[int, int]) -> bytes:
-    return b"(%s)" % b"".join(
-        glyph_string(codes[int(run[at : at + 4], 16)]).encode("latin-1") for at in range(0, len(run), 4)
-    )
+    glyphs = (codes[int(run[at : at + 4], 16)] for at in range(0, len(run), 4))
+    return b"(%s)" % "".join(map(glyph_string, glyphs)).encode("latin-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
@@ -106,7 +107,12 @@ def number_glyphs(fonts: Iterable[tuple[hb.Face, Mapping[int, str], Set[int]]]) 
         first |= {texts[glyph] for glyph in there if glyph in texts}
         every |= set(texts.values())
         spare = max(spare, sum(glyph not in texts for glyph in there))
-    return Numbering(tuple(sorted(first)), spare, tuple(sorted(every)))
+    return Numbering(tuple(sorted(first, key=_letter)), spare, tuple(sorted(every, key=_letter)))
+
+
+def _letter(text: str) -> str:
+    """A key to sort by: letters beside those that they are with marks, as these have one width."""
+    return unicodedata.normalize("NFD", text)
 
 
 def _open(face: hb.Face, glyphs: Iterable[int]) -> TTFont:
@@ -189,11 +195,14 @@ def _input(flags: hb.SubsetFlags, drops: Sequence[str]) -> hb.SubsetInput:
     return given
 
 
-def widths_array(widths: Sequence[int]) -> bytes:
-    """Return a CIDFont's /W for the widths of glyphs 0, 1, 2…: a range where three neighbours are alike."""
+def widths_array(widths: Sequence[int | None]) -> bytes:
+    """Return a CIDFont's /W for the widths of glyphs 0, 1, 2…, None where there is none: then any will do."""
+    known = [width for width in widths if width is not None]
+    last = known[0]
+    filled = [last := last if width is None else width for width in widths]
     out: list[bytes] = []
     code, listed = 0, False
-    for width, run in groupby(widths):
+    for width, run in groupby(filled):
         count = len(list(run))
         if count > 2:
             out.append((b"]" if listed else b"") + b" %d %d %d" % (code, code + count - 1, width))
@@ -207,19 +216,15 @@ def widths_array(widths: Sequence[int]) -> bytes:
 
 def to_unicode(texts: Sequence[str]) -> bytes:
     """Return a ToUnicode CMap for what glyphs 0, 1, 2… show ("": nothing), uncompressed."""
-    ranges: list[list[int | str]] = []
+    ranges: list[tuple[int, list[str]]] = []
     for code, text in enumerate(texts):
         if not text:
             continue
-        # A range goes on while neither its codes nor its characters pass a multiple of 256 (ISO 32000-1, 9.10.3).
-        if ranges and code % 256 and len(text) == 1 and ranges[-1][1] == code - 1:
-            begin, _, start = ranges[-1]
-            assert isinstance(begin, int)
-            assert isinstance(start, str)
-            if len(start) == 1 and ord(text) == ord(start) + code - begin and ord(text) % 256:
-                ranges[-1][1] = code
-                continue
-        ranges.append([code, code, text])
+        # A range is within codes of one high byte (ISO 32000-1, 9.10.3).
+        if ranges and code % 256 and ranges[-1][0] + len(ranges[-1][1]) == code:
+            ranges[-1][1].append(text)
+        else:
+            ranges.append((code, [text]))
     lines = [
         b"/CIDInit /ProcSet findresource begin", b"12 dict begin", b"begincmap",
         b"/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def", b"/CMapName/Adobe-Identity-UCS def",
@@ -228,7 +233,9 @@ def to_unicode(texts: Sequence[str]) -> bytes:
     for at in range(0, len(ranges), 100):
         some = ranges[at : at + 100]
         lines.append(b"%d beginbfrange" % len(some))
-        lines += [b"<%04x><%04x><%s>" % (b, e, str(t).encode("utf-16-be").hex().encode()) for b, e, t in some]
+        for begin, shown in some:
+            listed = b"".join(b"<%s>" % text.encode("utf-16-be").hex().encode() for text in shown)
+            lines.append(b"<%04x><%04x>[%s]" % (begin, begin + len(shown) - 1, listed))
         lines.append(b"endbfrange")
     lines += [b"endcmap", b"CMapName currentdict /CMap defineresource pop", b"end", b"end"]
     return b"\n".join(lines)

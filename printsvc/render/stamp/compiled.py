@@ -53,8 +53,9 @@ class Face:
 class FontProgram:
     """A TrueType file of which a certificate has the glyphs it shows; `number` is the object's.
 
-    The first `fixed` glyphs are always there, and those of `always` shown. `head` is that table; `tables` are the others that never change, with
-    their tags, in the order of the file, and `lead` is these and the fixed outlines as raw deflate, ending on a byte.
+    The first `fixed` glyphs are always there, and those of `always` shown. `head` is that table; `tables` are the
+    others that never change, with their tags, in the order of the file, and `lead` is these and the fixed outlines as
+    raw deflate, ending on a byte.
     `outlines` are those of every glyph, each a multiple of four bytes long; `parts` are the glyphs of which a composite
     one consists; `metrics` is the whole hmtx, one entry of four bytes a glyph; `characters` are the code points of the
     glyphs that have one.
