@@ -482,7 +482,7 @@ def test_another_name_gives_another_file_id(stamper: Stamper, sample: PageData) 
 def test_the_file_is_small(stamper: Stamper, sample: PageData) -> None:
     dice = random.Random(6)
     sizes = sorted(len(stamper.stamp(person(dice, sample))) for _ in range(200))
-    assert sizes[100] <= 76_000
+    assert sizes[100] <= 40_000
 
 
 # --- shaping

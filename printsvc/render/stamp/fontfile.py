@@ -27,6 +27,8 @@ _HEADER_SUM: Final = 0x00010000 + (7 << 16 | 64) + (2 << 16 | 48)
 _STORED: Final = struct.Struct("<BHH")
 
 
+_TAGS: Final = (b"cmap", b"glyf", b"head", b"hhea", b"hmtx", b"loca", b"maxp")
+_TAG_VALUES: Final = {tag: int.from_bytes(tag) for tag in _TAGS}
 _CMAP: Final = struct.Struct(">HHHHIHHHHHHH")
 _ESCAPED: Final = {ord("("): "\\(", ord(")"): "\\)", ord("\\"): "\\\\", 13: "\\r", 10: "\\n"}
 _KEPT: Final = 256  # files of a program
@@ -61,13 +63,14 @@ class FontFile:
         self._glyf = at
         self._fixed_size = sum(map(len, fixed))
         self._fixed_sum = sum(map(_sum, fixed))
-        self._lengths = np.array([0] * len(fixed) + [len(outline) for outline in self._outlines], dtype=np.int64)
-        self._sums = np.array([0] * len(fixed) + [_sum(outline) for outline in self._outlines], dtype=np.int64)
-        self._metrics = np.frombuffer(program.metrics, dtype=">u4")
+        # Half lengths, as `loca` has them.
+        self._lengths = np.array([0] * len(fixed) + [len(one) // 2 for one in self._outlines], dtype=np.int64)
+        self._metrics = np.frombuffer(program.metrics, dtype=">u4").astype(np.int64)
         # An odd number of entries of two bytes is filled up: tables begin on multiples of four.
-        self._loca = np.zeros(self._count + 1 + (self._count + 1) % 2, dtype=np.int64)
-        self._loca[1 : program.fixed + 1] = np.cumsum([len(outline) for outline in fixed], dtype=np.int64)
-        self._loca[program.fixed + 1 : self._count + 1] = self._fixed_size
+        self._filling = bytes(2 * ((self._count + 1) % 2))
+        self._loca = np.cumsum([len(outline) // 2 for outline in program.outlines[: program.fixed]], dtype=np.int64)
+        self._loca.resize(self._count)
+        self._loca[program.fixed :] = self._fixed_size // 2
         characters = sorted((character, code) for code, character in program.characters)
         self._coded = np.array([code for _, code in characters], dtype=np.intp)
         self._code_points = np.array([character for character, _ in characters], dtype=">u2")
@@ -92,30 +95,36 @@ class FontFile:
         raw = np.frombuffer(glyphs.to_bytes(-(-self._count // 4), "little"), dtype=np.uint8)
         both = np.unpackbits(raw, count=2 * self._count, bitorder="little")
         shown, there = both[: self._count], both[self._count :]
-        own = b"".join(compress(self._outlines, there.tobytes()[program.fixed :]))
-        offsets = self._loca.copy()
-        offsets[1 : self._count + 1] += np.cumsum(self._lengths * there)
-        offsets >>= 1
-        loca = offsets.astype(">u2")
-        metrics = (self._metrics * there).astype(">u4")
-        cmap = self._cmap(shown)
-        loca_at = self._glyf + self._fixed_size + len(own)
-        metrics_at = loca_at + 2 * len(loca)
+        own = b"".join(compress(self._outlines, there[program.fixed :].tobytes()))
+        loca = (self._loca + np.cumsum(self._lengths * there)).astype(">u2").tobytes()
+        tail = b"".join(
+            [
+                own, b"\0\0", loca, self._filling,
+                (self._metrics * there).astype(">u4").tobytes(), self._cmap(shown),
+            ]
+        )  # fmt: skip
+        loca_at = len(own)
+        metrics_at = loca_at + 2 + len(loca) + len(self._filling)
+        cmap_at = metrics_at + 4 * self._count
+        sums = np.add.reduceat(
+            np.frombuffer(tail, dtype=">u4"), [0, loca_at // 4, metrics_at // 4, cmap_at // 4], dtype=np.uint64
+        ).tolist()
+        tail_at = self._glyf + self._fixed_size
+        own_sum = sums[0] if own else 0  # numpy gives an empty stretch the next number
         entries = self._entries | {
-            b"glyf": (self._fixed_sum + int((self._sums * there).sum()), self._glyf, self._fixed_size + len(own)),
-            b"loca": (int(loca.view(">u4").sum(dtype=np.uint64)), loca_at, 2 * self._count + 2),
-            b"hmtx": (int(metrics.sum(dtype=np.uint64)), metrics_at, 4 * self._count),
-            b"cmap": (_sum(cmap), metrics_at + 4 * self._count, len(cmap)),
+            b"glyf": (self._fixed_sum + own_sum, self._glyf, self._fixed_size + len(own)),
+            b"loca": (sums[1], tail_at + loca_at, 2 * self._count + 2),
+            b"hmtx": (sums[2], tail_at + metrics_at, 4 * self._count),
+            b"cmap": (sums[3], tail_at + cmap_at, len(tail) - cmap_at),
         }
         words: list[bytes | int] = []
         total = _HEADER_SUM
-        for tag in sorted(entries):
+        for tag in _TAGS:
             checksum, offset, length = entries[tag]
-            words += [tag, checksum % _WORD, offset, length]
-            total += int.from_bytes(tag) + 2 * (checksum % _WORD) + offset + length  # as an entry, and as a table
+            words += (tag, checksum % _WORD, offset, length)
+            total += _TAG_VALUES[tag] + 2 * (checksum % _WORD) + offset + length  # as an entry, and as a table
         head = self._head[:8] + ((_MAGIC - total) % _WORD).to_bytes(4) + self._head[12:]
         first = _DIRECTORY.pack(*_HEADER, *words) + head
-        tail = b"".join([own, loca.tobytes(), metrics.tobytes(), cmap])
         check = zlib.adler32(tail, zlib.adler32(self._lead, zlib.adler32(first)))
         data = b"".join(
             [

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Final
 
 import uharfbuzz as hb
@@ -54,12 +56,9 @@ class Typesetter:
     def set_line(self, text: str) -> tuple[str, int, int]:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
         pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
-        found = [pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)]
-        body = "(" + "".join([piece for piece, _, _ in found]) + ")"
-        glyphs = 0
-        for _, _, bits in found:
-            glyphs |= bits
-        return (body[:-2] if body.endswith("()") else body), sum([advance for _, advance, _ in found]), glyphs
+        pieces, advances, bits = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
+        body = f"({''.join(pieces)})"
+        return (body[:-2] if body.endswith("()") else body), sum(advances), reduce(or_, bits)
 
     def advances(self, text: str) -> list[int]:
         """Return each character's advance, the last one's as at a line's end."""

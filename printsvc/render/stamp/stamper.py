@@ -37,10 +37,12 @@ class _SlotSetter:
         self, form: CompiledForm, slot: Slot, setters: Mapping[tuple[int, int, str, object], Typesetter]
     ) -> None:
         self.slot = slot
+        self.page = slot.page
         self.setters = [setters[size.face, size.units, slot.language, slot.features] for size in slot.sizes]
         self.texts: dict[str, _Text] = {}
         self._alphabet = frozenset(slot.alphabet)
         self._faces = form.faces
+        self._heights: dict[float, str] = {}
         self._opening = f"/Span<</MCID {slot.mcid}>>BDC\n"
 
     def is_there(self, values: Sequence[int]) -> bool:
@@ -73,8 +75,10 @@ class _SlotSetter:
         operators = self._opening
         for line in lines:
             glyphs |= line.glyphs
-            place = f"{number_text(line.x)} {number_text(line.y)}"
-            operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {place} Tm[{line.body}]TJ\n"
+            y = self._heights.get(line.y)
+            if y is None:
+                y = self._heights[line.y] = number_text(line.y)
+            operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {number_text(line.x)} {y} Tm[{line.body}]TJ\n"
         if len(self.texts) >= _KEPT_TEXTS:
             self.texts.clear()
         found = self.texts[text] = _Text((operators + "EMC\n").encode("latin-1"), face.program, glyphs)
@@ -103,13 +107,12 @@ class Stamper:
         glyphs = self._writer.glyphs(values)
         for setter, text in self._texts_of(whole, values):
             drawn, program, shown = setter.texts.get(text) or setter.set(text)
-            contents[setter.slot.page].append(drawn)
+            contents[setter.page].append(drawn)
             glyphs[program] |= shown
+        for compiled, operators in zip(self.form.pages, contents, strict=True):
+            operators.append(compiled.after)
+        streams = [b"".join(operators) for operators in contents]
         modules = self.draw_qr(page["qr"], version)
-        streams = [
-            b"".join([*operators, compiled.after])
-            for compiled, operators in zip(self.form.pages, contents, strict=True)
-        ]
         identity = hashlib.sha256(b"".join([self._digest, modules, *streams])).hexdigest()[:32]
         return self._writer.write(values, streams, modules, 17 + 4 * version, glyphs, identity.encode())
 
