@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,10 +16,25 @@ import structlog
 from aiohttp import web
 from sqlalchemy import Connection
 
+from printsvc.credential.keys import KeyStore, Signer
+from printsvc.credential.life import find_signing
 from printsvc.domain.form import FormId
-from printsvc.errors import SigningError, StoreError, UnavailableError
+from printsvc.domain.signer import SignerRole
+from printsvc.errors import (
+    PrintsvcError,
+    SignerError,
+    SigningError,
+    StoreError,
+    StoreLockedError,
+    UnavailableError,
+)
+from printsvc.flows.firstkeys import make_development_signer
+from printsvc.flows.keystores import FileKeys, TokenKeys
+from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revoke import resume_runs
 from printsvc.flows.services import FormChoice, Services
-from printsvc.flows.signers import LocalSigners, open_signers, publish_signers
+from printsvc.flows.signers import FollowedSigners
+from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import load_fonts
@@ -28,21 +44,27 @@ from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings
 from printsvc.store import jobs as job_store
 from printsvc.store import migrate
-from printsvc.store.engine import Store
+from printsvc.store.engine import Store, read_beside
 from printsvc.store.keyfile import KeyFolder
+from printsvc.store.signers import list_records
 from printsvc.store.sites import Caller, insert_token
+from printsvc.store.token import Token
 from printsvc.sync import agents
 from printsvc.web import ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
 from printsvc.web.keys import READY_CHECKS, SERVICES
 from printsvc.web.problems import problems_middleware
+from printsvc.web.signers import SignerGauges
 from printsvc.web.sites import new_token
 
 MAX_BODY = 16 * 1024 * 1024
 POLL_S = 0.5
+TEND_S = 60.0
+FOLLOW_S = 1.0
+ORGANISATION = "Cục Y tế dự phòng"
 _LOG = structlog.get_logger("printsvc")
 
-__all__ = ["assemble", "clock", "make_application", "open_keys", "serve", "write_development_tokens"]
+__all__ = ["assemble", "clock", "make_application", "open_signer", "serve", "write_development_tokens"]
 
 
 def clock() -> datetime:
@@ -65,17 +87,99 @@ def passphrase(settings: Settings, folder: KeyFolder) -> bytes:
     )
 
 
-def open_keys(settings: Settings) -> LocalSigners:
-    """Open the signers' keys; in development the first ones are made."""
-    folder = KeyFolder(settings.data_dir / "keys")
-    return open_signers(
-        folder,
-        passphrase(settings, folder),
-        country=settings.country,
-        now=clock(),
-        random_bytes=os.urandom,
-        make_first=settings.development,
-    )
+def key_folder(settings: Settings) -> KeyFolder:
+    """Return the folder of the key files."""
+    return KeyFolder(settings.data_dir / "keys")
+
+
+def open_key_stores(settings: Settings) -> dict[str, KeyStore]:
+    """Return the key stores that are set up, by name. Raises SigningError where none is."""
+    stores: dict[str, KeyStore] = {}
+    if settings.pkcs11_module is not None:
+        token = Token(settings.pkcs11_module, settings.pkcs11_token, lambda: _pin(settings))
+        stores[TokenKeys.name] = TokenKeys(token)
+    try:
+        folder = key_folder(settings)
+        stores[FileKeys.name] = FileKeys(folder, passphrase(settings, folder))
+    except SigningError:
+        if not stores:  # without a passphrase a token alone will do
+            raise
+    return stores
+
+
+def _pin(settings: Settings) -> str:
+    if settings.pkcs11_pin_file is not None:
+        return settings.pkcs11_pin_file.read_text().strip()
+    return settings.pkcs11_pin.get_secret_value()
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the database, at this version's tables: SQLite and development are upgraded, others must be it already."""
+    store = Store(settings.store_url)
+    try:
+        if settings.development or store.dialect == "sqlite":
+            migrate.upgrade(store)
+        else:
+            migrate.check(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def follow_signers(settings: Settings, store: Store) -> FollowedSigners:
+    """Return the database's signers, once looked at; in development they are made.
+
+    Raises SignerError where there is none.
+    """
+    stores = open_key_stores(settings)
+
+    def renew(now: datetime) -> None:
+        folder = key_folder(settings)
+        make_development_signer(
+            store,
+            folder,
+            passphrase(settings, folder),
+            stores[FileKeys.name],
+            country=settings.country,
+            organisation=ORGANISATION,
+            now=now,
+            random_bytes=os.urandom,
+        )
+
+    signers = FollowedSigners(store, stores, renew=renew if settings.development else None)
+    signers.look_now(clock())
+    if not any(record.role is SignerRole.DSC for record in signers.records()):
+        raise SignerError(
+            "There is no signer yet: make one with printsvc keys init-csca and printsvc keys plan.",
+            vi="Chưa có khóa ký nào: hãy chạy printsvc keys init-csca rồi printsvc keys plan.",
+        )
+    return signers
+
+
+def open_signer(settings: Settings) -> Signer:
+    """Return who signs now, for a command; in development the first signer is made. Raises SignerError."""
+    try:
+        store = open_store(settings)
+    except StoreLockedError:  # a service has it open: who signs can be read all the same
+        signing = find_signing(read_beside(settings.store_url, list_records))
+        if signing is None:
+            raise SignerError("No signer signs now.", vi="Không có khóa ký nào còn hiệu lực.") from None
+        return open_key_stores(settings)[signing.key_store].open(signing.certificate)
+    try:
+        return follow_signers(settings, store).current(clock())
+    finally:
+        store.close()
+
+
+def open_lists(settings: Settings, now: datetime) -> Signer | None:
+    """Return who signs trust lists at `now`; None where the key files are not to be opened, or none of them can."""
+    folder = key_folder(settings)
+    try:
+        opened_by = passphrase(settings, folder)
+    except SigningError:  # a token alone signs certificates; lists go out unsigned
+        return None
+    return open_list_signer(folder, opened_by, now=now, random_bytes=os.urandom)
 
 
 def choose_form(settings: Settings) -> FormChoice:
@@ -131,6 +235,7 @@ def assemble(services: Services) -> web.Application:
     """Return the web application over these services; it opens and closes nothing."""
     application = web.Application(middlewares=[ops.metrics_middleware, problems_middleware], client_max_size=MAX_BODY)
     application[ops.METRICS] = ops.Metrics(services.pages)
+    application[ops.METRICS].registry.register(SignerGauges(services))
     application[SERVICES] = services
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
@@ -141,13 +246,9 @@ def assemble(services: Services) -> web.Application:
 def make_application(settings: Settings) -> web.Application:
     """Return the service; everything opens when it starts and closes when it stops."""
     load_fonts(settings.fonts_dir)  # a renderer without fonts would come up and draw nothing
-    store = Store(settings.store_url)
+    store = open_store(settings)
     try:
-        if settings.development or store.dialect == "sqlite":
-            migrate.upgrade(store)
-        else:
-            migrate.check(store)
-        signers = open_keys(settings)
+        signers = follow_signers(settings, store)
         form = choose_form(settings)
     except BaseException:
         store.close()
@@ -166,19 +267,24 @@ def make_application(settings: Settings) -> web.Application:
         lease_s=settings.lease_s,
         overdue_s=settings.overdue_s,
         pages=pages,
+        trust=TrustBook(functools.partial(open_lists, settings)),
     )
     application = assemble(services)
 
     async def lifetime(_: web.Application) -> AsyncIterator[None]:
-        await publish_signers(store, signers, now=clock())
         if settings.development:
             await asyncio.to_thread(write_development_tokens, store, settings.data_dir / "dev")
         await pool.warm_up()
-        waker = asyncio.create_task(_wake_sites(services))
+        tasks = [
+            asyncio.create_task(_wake_sites(services)),
+            asyncio.create_task(_follow_signers(services)),
+            asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
+        ]
         yield
-        waker.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await waker
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await pool.close()
         await asyncio.to_thread(store.close)
 
@@ -210,6 +316,36 @@ async def _wake_sites(services: Services) -> None:
                 services.wakeups.notify(site_id)
         except StoreError as error:
             _LOG.warning("store unavailable", detail=error.en)
+
+
+async def _follow_signers(services: Services) -> None:
+    """See every second what other processes changed of the signers, and let one sign whose time has come."""
+    told: dict[str, str] = {}
+    while True:
+        try:
+            await services.signers.look(services.clock())
+        except PrintsvcError as error:
+            _LOG.warning("signers not read", code=error.code, detail=error.en)
+        closed = {name: error.en for name, error in services.signers.closed().items()}
+        for name in closed.keys() - told.keys():
+            _LOG.warning("signer's key cannot be opened", kid=name[:16], detail=closed[name])
+        told = closed
+        await asyncio.sleep(FOLLOW_S)
+
+
+async def _tend_revocations(services: Services, snapshot_s: float) -> None:
+    """Bring runs to their end that somebody left, and publish a snapshot where something changed."""
+    loop = asyncio.get_running_loop()
+    publish_at = loop.time()
+    while True:
+        try:
+            await resume_runs(services)
+            if loop.time() >= publish_at:
+                await publish_snapshot(services)
+                publish_at = loop.time() + snapshot_s
+        except (UnavailableError, SigningError) as error:
+            _LOG.warning("revocations not tended", code=error.code, detail=error.en)
+        await asyncio.sleep(min(TEND_S, snapshot_s))
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:

@@ -10,7 +10,8 @@
         QrCapacityError         the payload does not fit the form's QR
         ScanError               no readable picture, PDF or text where a code was expected
       CredentialError
-        NotHcertError(step)     a code that is not an HCERT, or a broken one; `step` says where it broke
+        CodeError(step)         a code that is no certificate, or a broken one; `step` says where it broke
+          NotHcertError         of an HCERT
         SigningError            the signer refused, expired or is locked
       StateError
         NotFoundError
@@ -103,14 +104,23 @@ class CredentialError(PrintsvcError):
     code = "credential"
 
 
-class NotHcertError(CredentialError):
-    """`step` is the decoding step that failed: prefix, base45, zlib, cose, cbor, claims or schema."""
+class CodeError(CredentialError):
+    """`step` is the step that failed: container, encoding, decompression or structure."""
+
+    code = "not_a_certificate"
+
+    def __init__(self, step: str, en: str, *, vi: str | None = None) -> None:
+        super().__init__(en, vi=vi)
+        self.step = step
+
+
+class NotHcertError(CodeError):
+    """`step` is the decoding step that failed: prefix, base45, zlib, cose, cbor or claims."""
 
     code = "not_hcert"
 
     def __init__(self, step: str, en: str) -> None:
-        super().__init__(en)
-        self.step = step
+        super().__init__(step, en)
 
 
 class SigningError(CredentialError):

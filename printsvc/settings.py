@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     issuer: str = Field(default="Bộ Y tế Việt Nam", max_length=80, description="Issuer named in the certificate.")
     key_passphrase: SecretStr = Field(default=SecretStr(""), description="Opens the key files.")
     key_passphrase_file: Path | None = Field(default=None, description="File with the passphrase.")
+    pkcs11_module: Path | None = Field(default=None, description="PKCS#11 module of the token with the keys.")
+    pkcs11_token: str = Field(default="printsvc", description="Label of that token.")
+    pkcs11_pin: SecretStr = Field(default=SecretStr(""), description="Its user PIN.")
+    pkcs11_pin_file: Path | None = Field(default=None, description="File with the PIN.")
     render_workers: int = Field(
         default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1), ge=1, description="Processes that draw pages."
     )
@@ -53,6 +57,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
     overdue_s: float = Field(
         default=1800.0, gt=0, description="Seconds after which a paper that is not out stands on the worklist."
+    )
+    revocation_snapshot_s: float = Field(
+        default=3600.0, ge=1, description="Seconds from one snapshot of revocations to the next, where one changed."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")

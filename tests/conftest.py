@@ -18,7 +18,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,18 @@ from typing import Any
 import psycopg
 import pytest
 
+from printsvc.credential.dsc import read_dsc
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, IdentityStatus, Injection
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.person import IdType, Person, Sex
+from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
 from printsvc.domain.site import Site, SiteId
 from printsvc.flows.record_dose import Recorded, record_doses
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import LocalSigners
 from printsvc.store import migrate
+from printsvc.store import signers as signer_store
 from printsvc.store import sites as site_store
 from printsvc.store.engine import Store
 from printsvc.store.sites import Agent
@@ -350,6 +353,33 @@ def new_world(store: Store, signer: LocalSigner, *, seed: int = 20211030) -> Wor
     world = World(services, clock, renderer)
     world.add_site("HN-1")
     return world
+
+
+def publish_signer(store: Store, signer: LocalSigner, *, now: datetime, **changes: Any) -> SignerRecord:
+    """Put a signer into the books as the one that signs; `changes` are fields of its record."""
+    dsc = read_dsc(signer.certificate)
+    record = SignerRecord(
+        thumbprint=dsc.thumbprint,
+        kid=dsc.kid.hex(),
+        role=SignerRole.DSC,
+        state=SignerState.SIGNING,
+        certificate=dsc.der,
+        not_before=dsc.not_before,
+        not_after=dsc.not_after,
+        signing_from=dsc.not_before,
+        signing_until=dsc.not_before + timedelta(days=180),
+        key_store="file",
+        created_at=now,
+        changed_at=now,
+    )
+    record = replace(record, **changes)
+    store.submit(lambda c: signer_store.insert_record(c, record, actor="test")).result()
+    return record
+
+
+@pytest.fixture
+def publish() -> Callable[..., SignerRecord]:
+    return publish_signer
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""sites, printers, keys, stats, jobs: looking at a running service, and changing it."""
+"""sites, printers, stats, jobs: looking at a running service, and changing it."""
 
 from __future__ import annotations
 
@@ -193,20 +193,6 @@ def lost(remote: Remote, job_id: str) -> None:
     click.echo(remote.call("POST", f"/v1/print-jobs/{quote(job_id, safe='')}/holder-lost")["state"])
 
 
-@click.group()
-def keys() -> None:
-    """Signing keys."""
-
-
-@keys.command("list")
-@with_remote
-def list_keys(remote: Remote) -> None:
-    """List the published signers: the trust list."""
-    found = remote.call("GET", "/v1/trust-list")["certificates"]
-    rows = [[c["kid"], c["country"], c["not_before"], c["not_after"], c["thumbprint"][:16]] for c in found]
-    _table("Signers", ["kid", "country", "from", "until", "thumbprint"], rows, "There is no signer.")
-
-
 @click.command()
 @click.option("--site", "site_id", help="One site only.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -223,4 +209,4 @@ def stats(remote: Remote, site_id: str | None, as_json: bool) -> None:
     _table("Coverage", ["what", "number"], rows, "")
 
 
-COMMANDS = (sites, printers, jobs, keys, stats)
+COMMANDS = (sites, printers, jobs, stats)

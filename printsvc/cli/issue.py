@@ -33,17 +33,17 @@ PLAIN_EVERY_S = 5.0
 def issue(
     file: Path, folder: Path, form: str | None, sites_file: Path | None, merge: str | None, jobs: int | None
 ) -> None:
-    """Issue a certificate for every dose event in FILE; the service's database is not touched.
+    """Issue a certificate for every dose event in FILE; the service's database only tells who signs.
 
-    Signs with the keys in the data folder. Run it again with the same FILE and folder to go on after a kill: what is
-    done stays as it is, and no dose gets a second certificate. Which lines were not issued, and why, is in
-    report.ndjson.
+    Signs with the key file of that signer in the data folder. Run it again with the same FILE and folder to go on after
+    a kill: what is done stays as it is, and no dose gets a second certificate. Which lines were not issued, and why, is
+    in report.ndjson.
 
     Exit code 0 when every line was issued or is a repetition, 1 when some were not.
     """
     import os
 
-    from printsvc.app import choose_form, clock, open_keys, passphrase
+    from printsvc.app import choose_form, clock, open_signer, passphrase
     from printsvc.domain.form import FormId
     from printsvc.errors import SignerError
     from printsvc.flows.bulk import Run
@@ -59,10 +59,13 @@ def issue(
     if (keys.folder / "development.passphrase").exists():
         settings = read_settings(**given, development=True)
     now = clock()
-    signer = open_keys(settings).current(now)
+    signer = open_signer(settings)
     sealed = next((one for one in keys.read() if one.certificate == signer.certificate), None)
     if sealed is None:
-        raise SignerError("The signer's key is gone.", vi="Khóa ký không còn.")
+        raise SignerError(
+            "Issuing in bulk needs the signer's key as a file in the data folder.",
+            vi="Cấp hàng loạt cần khóa ký dạng tệp trong thư mục dữ liệu.",
+        )
     choice = choose_form(settings)
     render = RenderSetup(
         settings.templates_dir, settings.fonts_dir, settings.data_dir / "cache", forms=(FormId(settings.form),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,15 @@ import click
 from printsvc.errors import AccessError, InputError, Problem, UnavailableError
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body that is no JSON."""
+
+    content: bytes
+    media_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +33,39 @@ class Remote:
     token: str
     token_file: Path | None = None
 
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        """Return the decoded JSON answer. Raises UnavailableError, InputError."""
-        return asyncio.run(self._call(method, path, body))
+    def call(
+        self, method: str, path: str, body: Any = None, *, data: Body | None = None, timeout_s: float = TIMEOUT_S
+    ) -> Any:
+        """Return the decoded JSON answer to `body` (sent as JSON) or `data`. Raises UnavailableError, InputError."""
+        return asyncio.run(self._call(method, path, body, data=data, timeout_s=timeout_s))
 
-    async def _call(self, method: str, path: str, body: Any) -> Any:
+    def fetch(self, path: str) -> bytes:
+        """Return an answer's bytes as they are. Raises UnavailableError, InputError."""
+        return bytes(asyncio.run(self._call("GET", path, None, raw=True)))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        raw: bool = False,
+        data: Body | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        timeout = aiohttp.ClientTimeout(total=30)
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        more: dict[str, Any] = {"json": body}
+        if data is not None:
+            headers["Content-Type"] = data.media_type
+            more = {"data": io.BytesIO(data.content)}  # aiohttp warns of large bodies given as bytes
         try:
             async with (
                 aiohttp.ClientSession(headers=headers, timeout=timeout) as session,
-                session.request(method, self.url.rstrip("/") + path, json=body) as answer,
+                session.request(method, self.url.rstrip("/") + path, **more) as answer,
             ):
+                if raw and answer.status < 400:
+                    return await answer.read()
                 document = await answer.json(content_type=None)
                 if answer.status < 400:
                     return document

@@ -2,7 +2,7 @@
 
 General decoders accept what no certificate needs and an attacker likes: the same key twice, bytes after the end,
 regular expressions and decimals of two thousand million digits behind tags. Here each of these is refused, and so are
-depth beyond `MAX_DEPTH`, keys that are neither text nor integer, NaN and infinities. Lengths of any width and
+depth beyond `MAX_CBOR_DEPTH`, keys that are neither text nor integer, NaN and infinities. Lengths of any width and
 indefinite lengths are read: issuers in the field send both.
 
 Writing is cbor2's, in canonical order.
@@ -19,10 +19,8 @@ from typing import Any, NoReturn
 
 import cbor2
 
+from printsvc.credential.limits import MAX_CBOR_DEPTH, MAX_CBOR_ITEMS
 from printsvc.errors import NotHcertError
-
-MAX_DEPTH = 16
-MAX_ITEMS = 4096
 
 _BREAK = object()
 _INDEFINITE = -1
@@ -90,10 +88,10 @@ class _Reader:
         return value
 
     def item(self, depth: int) -> Any:
-        if depth > MAX_DEPTH:
+        if depth > MAX_CBOR_DEPTH:
             self.refuse("it is nested too deeply")
         self.items += 1
-        if self.items > MAX_ITEMS:
+        if self.items > MAX_CBOR_ITEMS:
             self.refuse("it has too many items")
         initial = self.data[self.position]
         self.position += 1

@@ -35,6 +35,10 @@ _NO_COUNTRY = re.compile(r"AA|Q[M-Z]|X[A-JL-Z]|ZZ")
 # EMA SPOR: an organisation is ORG- and nine digits (San Marino writes ten). Other registers' codes have no form.
 _ORGANISATION = re.compile(r"ORG-\d{9,10}|(?!ORG-).*")
 _MAX_DOSES = 99
+_MAX_DOSES_EARLY = 9
+"""Before schema 1.3.0, which took the limit away; 99 is where a number is no number of doses any more."""
+_EARLY = ("1.0.", "1.1.", "1.2.")
+"""Before 1.3.0 a group may have two entries and a test names its centre."""
 
 _TEXTS: dict[Usage, tuple[str, ...]] = {
     Usage.VACCINATION: ("tg", "vp", "mp", "ma", "co", "is", "ci", "dt"),
@@ -153,16 +157,17 @@ def _group_problems(payload: dict[str, Any]) -> Iterator[str]:
     if not isinstance(entries, list) or not entries:
         yield f"{usage}: no entry"
         return
-    if len(entries) > 1 and not str(payload.get("ver")).startswith(("1.0.", "1.1.", "1.2.")):
+    early = str(payload.get("ver")).startswith(_EARLY)
+    if len(entries) > 1 and not early:
         yield f"{usage}: more than one entry"
     for index, entry in enumerate(entries):
         if isinstance(entry, dict):
-            yield from (f"{usage}/{index}/{problem}" for problem in _entry_problems(usage, entry))
+            yield from (f"{usage}/{index}/{problem}" for problem in _entry_problems(usage, entry, early=early))
         else:
             yield f"{usage}/{index}: not an object"
 
 
-def _entry_problems(usage: Usage, entry: dict[str, Any]) -> Iterator[str]:
+def _entry_problems(usage: Usage, entry: dict[str, Any], *, early: bool) -> Iterator[str]:
     for key in _TEXTS[usage]:
         value = entry.get(key)
         if not isinstance(value, str):
@@ -181,12 +186,15 @@ def _entry_problems(usage: Usage, entry: dict[str, Any]) -> Iterator[str]:
             yield f"{key}: not a text"
         elif value is not None and len(value) > MAX_LENGTH:
             yield f"{key}: longer than {MAX_LENGTH} characters"
+    if usage is Usage.TEST and early and entry.get("tc") is None:
+        yield "tc: missing or not a text"
     if usage is Usage.VACCINATION:
+        highest = _MAX_DOSES_EARLY if early else _MAX_DOSES
         for key in ("dn", "sd"):
             number: Any = entry.get(key)
             whole = type(number) is int or (type(number) is float and number.is_integer())
-            if not whole or not 1 <= number <= _MAX_DOSES:
-                yield f"{key}: not a number from 1 to {_MAX_DOSES}"
+            if not whole or not 1 <= number <= highest:
+                yield f"{key}: not a number from 1 to {highest}"
 
 
 def _day_after(day: date) -> date:

@@ -20,16 +20,13 @@ from printsvc.credential.cose import (
     encode_to_be_signed,
     parse_cose_sign1,
 )
+from printsvc.credential.hcertcontent import DCC, find_content
 from printsvc.credential.keys import Signer
+from printsvc.credential.limits import MAX_DECOMPRESSED, MAX_HCERT_TEXT
 from printsvc.errors import NotHcertError, SigningError
 
 PREFIX: Final = "HC1:"
-MAX_TEXT: Final = 4296
-"""Characters in the largest alphanumeric QR (version 40, level L): no code is longer."""
-MAX_DECOMPRESSED: Final = 10_240
-"""Bytes after decompression; real codes have 350 to 900."""
-
-ISS, EXP, IAT, HCERT, DCC = 1, 4, 6, -260, 1
+ISS, EXP, IAT, HCERT = 1, 4, 6, -260
 _TAG_DATE_TIME = 0
 _MAX_DATE_TEXT = 40
 _LAST_INSTANT = 253_402_214_400  # 9999-12-31T00:00:00Z
@@ -39,7 +36,8 @@ _LAST_INSTANT = 253_402_214_400  # 9999-12-31T00:00:00Z
 class DecodedHcert:
     """A code that could be read; nothing about it is verified yet.
 
-    `payload` is the certificate under claim -260/1 as it came. Times are aware UTC, whole seconds.
+    `payload` is the certificate as it came, from claim -260/1 or another of `hcertcontent.SUB_CLAIMS`. Times are aware
+    UTC, whole seconds.
     """
 
     cose: CoseSign1
@@ -47,6 +45,7 @@ class DecodedHcert:
     issued_at: datetime | None
     expires_at: datetime | None
     payload: dict[str, Any]
+    sub_claim: int = DCC
 
     @property
     def algorithm(self) -> Algorithm | None:
@@ -108,7 +107,7 @@ def decode_hcert(text: str) -> DecodedHcert:
     Raises NotHcertError with the step that failed: prefix, base45, zlib, cose, cbor, claims.
     """
     # The limit comes first, so that nothing is done with a megabyte of anything.
-    body = strip_prefix(text) if len(text) <= MAX_TEXT + 8 else None
+    body = strip_prefix(text) if len(text) <= MAX_HCERT_TEXT + 8 else None
     if body is None:
         if text[:8].lstrip("\ufeff\r\n\t ").startswith(PREFIX):
             raise NotHcertError("base45", "The code is longer than any QR code.")
@@ -120,16 +119,16 @@ def decode_hcert(text: str) -> DecodedHcert:
     issuer = claims.get(ISS)
     if not (issuer is None or isinstance(issuer, str)):
         raise NotHcertError("claims", "The issuer is not a text.")
-    container = claims.get(HCERT)
-    payload = container.get(DCC) if isinstance(container, dict) else None
-    if not isinstance(payload, dict):
+    found = find_content(claims.get(HCERT))
+    if found is None:
         raise NotHcertError("claims", "There is no health certificate in the claims.")
     return DecodedHcert(
         cose=cose,
         issuer=issuer,
         issued_at=_instant(claims.get(IAT)),
         expires_at=_instant(claims.get(EXP)),
-        payload=_plain(payload),
+        payload=_plain(found[1]),
+        sub_claim=found[0],
     )
 
 

@@ -26,8 +26,10 @@ __all__ = [
     "CSCA_VALIDITY",
     "DSC_VALIDITY",
     "Algorithm",
+    "KeyStore",
     "Kid",
     "LocalSigner",
+    "NewKey",
     "PrivateKey",
     "PublicKey",
     "Signer",
@@ -73,6 +75,39 @@ class Signer(Protocol):
 
         Raises SignerError where the key cannot be reached now.
         """
+        ...
+
+
+class NewKey(Protocol):
+    """A key that was just made. Until `keep` returns it belongs to nobody, and a later `make_key` may clear it away."""
+
+    @property
+    def public_key(self) -> PublicKey: ...
+
+    def keep(self, certificate: bytes) -> None:
+        """Store key and certificate (DER) so that they outlast this process."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Where private keys are. All that a store must do; `name` is what the database calls it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def make_key(self, algorithm: Algorithm) -> NewKey:
+        """Return a new key. Raises SignerError where the store cannot be reached."""
+        ...
+
+    def open(self, certificate: bytes) -> Signer:
+        """Return what signs with the key of this certificate (DER).
+
+        Raises SigningError where the key is not here or does not open, SignerError where the store cannot be reached.
+        """
+        ...
+
+    def kept(self) -> list[bytes]:
+        """Return the DSCs (DER) whose keys this store has kept. Raises SignerError."""
         ...
 
 

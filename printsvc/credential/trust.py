@@ -9,20 +9,26 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from printsvc.credential.dsc import Dsc, Kid, parse_der_base64, read_dsc
+from printsvc.credential.trustdoc import encode_key, encode_time, parse_key, parse_time
+from printsvc.credential.trustedkey import NO_KEYS, KeyRing
 from printsvc.errors import CredentialError
 
 
 @dataclass(frozen=True, slots=True)
 class TrustList:
-    """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid."""
+    """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid.
+
+    `keys` are pinned keys beside the DSCs: those of other formats, and signers of HCERT that have no certificate.
+    """
 
     version: int
     made_at: datetime
     certificates: tuple[Dsc, ...]
+    keys: KeyRing = NO_KEYS
     _by_kid: Mapping[bytes, tuple[Dsc, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -36,10 +42,13 @@ class TrustList:
         return () if kid is None else self._by_kid.get(kid, ())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the body of `GET /v1/trust-list`; a signature over it will stand beside these keys."""
-        return {
+        """Return the body of `GET /v1/trust-list`; `credential.trustsigned` puts a signature around it.
+
+        With pinned keys of other formats it also has `keys`: the body of `GET /v1/trusted-keys`.
+        """
+        body: dict[str, Any] = {
             "version": self.version,
-            "generated_at": _encode_time(self.made_at),
+            "generated_at": encode_time(self.made_at),
             "certificates": [
                 {
                     "kid": base64.b64encode(dsc.kid).decode("ascii"),
@@ -47,12 +56,15 @@ class TrustList:
                     "certificateType": "DSC",
                     "thumbprint": dsc.thumbprint,
                     "rawData": base64.b64encode(dsc.der).decode("ascii"),
-                    "not_before": _encode_time(dsc.not_before),
-                    "not_after": _encode_time(dsc.not_after),
+                    "not_before": encode_time(dsc.not_before),
+                    "not_after": encode_time(dsc.not_after),
                 }
                 for dsc in self.certificates
             ],
         }
+        if self.keys.keys:
+            body["keys"] = [encode_key(key) for key in self.keys.keys]
+        return body
 
     @classmethod
     def from_json(cls, body: Any) -> TrustList:
@@ -64,8 +76,9 @@ class TrustList:
             entries = [entry for entry in body["certificates"] if entry.get("certificateType", "DSC") == "DSC"]
             return cls(
                 version=int(body["version"]),
-                made_at=_parse_time(body["generated_at"]),
+                made_at=parse_time(body["generated_at"]),
                 certificates=tuple(_read_entry(entry) for entry in entries),
+                keys=KeyRing(tuple(parse_key(key) for key in body.get("keys", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError, CredentialError):
             raise CredentialError(
@@ -92,12 +105,3 @@ def _parse_kid(text: str | None) -> Kid | None:
         return Kid(base64.b64decode(text, validate=True))
     except binascii.Error:
         raise ValueError("the kid is not base64") from None
-
-
-def _encode_time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _parse_time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)

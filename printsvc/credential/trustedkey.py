@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -92,6 +93,8 @@ class KeyRing:
 
 
 NO_KEYS = KeyRing()
+ANY_KID: Final = ""
+"""A DIVOC key that its list gives no name: pinned for whatever the code calls its signer."""
 
 
 def jwk_thumbprint(key: PublicKeyTypes) -> str:

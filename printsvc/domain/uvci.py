@@ -32,6 +32,17 @@ def make_uvci(country: str, opaque: bytes) -> Uvci:
     return Uvci(f"{payload}#{check_character(payload)}")
 
 
+def full_uvci(text: str) -> str:
+    """Return a UVCI as it is stored: upper case, with its check character where it was left out."""
+    text = text.strip().upper()
+    if "#" in text:
+        return text
+    try:
+        return f"{text}#{check_character(text)}"
+    except ValueError:
+        return text
+
+
 def checksum_agrees(uvci: str) -> bool | None:
     """Return whether the check character agrees; None where there is none. Information only: never a reason to reject.
 

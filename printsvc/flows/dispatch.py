@@ -12,9 +12,17 @@ from sqlalchemy import Connection
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.print_job import ON_PAPER, Happening, JobEvent, JobState, PrintJob
-from printsvc.errors import IllegalTransitionError, InputError, NotFoundError, PrintsvcError, UnavailableError
+from printsvc.errors import (
+    IllegalTransitionError,
+    InputError,
+    NotFoundError,
+    PrintsvcError,
+    StateError,
+    UnavailableError,
+)
 from printsvc.flows import leases
 from printsvc.flows.page import page_of
+from printsvc.flows.revoked import REVOKED_CODE, refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
@@ -127,6 +135,8 @@ async def _draw_all(services: Services, jobs: Sequence[PrintJob]) -> tuple[list[
             case InputError(problems=[first, *_]):
                 # Where and why, for the worklist: a pointer into the page names a slot, never what stands there.
                 await _give_back(services, job, JobEvent.FAIL, f"{first.code} {first.pointer}".strip())
+            case StateError() if outcome.code == REVOKED_CODE:
+                await _cancel_revoked(services, job)
             case PrintsvcError():
                 await _give_back(services, job, JobEvent.FAIL, outcome.code)
             case Exception():
@@ -165,11 +175,31 @@ async def _give_back(services: Services, job: PrintJob, event: JobEvent, reason:
     await services.store.write(store)
 
 
+async def _cancel_revoked(services: Services, job: PrintJob) -> None:
+    """End a job that is leased and of which no paper is wanted any more: nobody has to look at it."""
+    now = services.clock()
+
+    def store(connection: Connection) -> None:
+        current = job_store.get_job(connection, job.job_id, lock=True)
+        if (current.state, current.fencing_token) != (JobState.LEASED, job.fencing_token):
+            return
+        for event in (JobEvent.FAIL, JobEvent.CANCEL):
+            happening = Happening(event, now, "service", fencing_token=job.fencing_token, reason="certificate-revoked")
+            current = leases.apply_event(connection, current, happening, now=now)
+
+    await services.store.write(store)
+
+
 async def _draw(services: Services, job: PrintJob) -> Ready:
-    """Return the job with its document stored: drawn now, or before."""
+    """Return the job with its document stored: drawn now, or before. Raises as `draw_certificate` does."""
     if job.document_sha256 is not None:
         sha256 = job.document_sha256
-        body = await services.store.read(lambda c: site_store.find_document(c, sha256))
+
+        def find(connection: Connection) -> bytes | None:
+            refuse_revoked(connection, job.uvci)
+            return site_store.find_document(connection, sha256)
+
+        body = await services.store.read(find)
         if body is not None:
             return Ready(job, sha256, len(body))
     pdf = await draw_certificate(services, job)
@@ -183,12 +213,16 @@ async def _draw(services: Services, job: PrintJob) -> Ready:
 
 
 async def draw_certificate(services: Services, job: PrintJob) -> bytes:
-    """Return the PDF of one paper. Raises NotFoundError, RenderError, InputError for what the form cannot hold."""
+    """Return the PDF of one paper.
+
+    Raises NotFoundError, RenderError, InputError for what the form cannot hold, StateError (certificate_revoked).
+    """
     page = await services.store.read(lambda c: _load_page(c, job))
     return await services.renderer.render(FormId(job.form), page)
 
 
 def _load_page(connection: Connection, job: PrintJob) -> PageData:
+    refuse_revoked(connection, job.uvci)
     dose = dose_store.get_dose_of(connection, job.uvci)
     key = dose_store.person_key(dose.event.person)
     others = dose_store.doses_of_person(connection, key) if key else []

@@ -13,9 +13,11 @@ from printsvc.domain.uvci import Uvci
 from printsvc.errors import StateError
 from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
+from printsvc.flows.revoked import refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store.revocations import find_current
 
 
 class Seen(StrEnum):
@@ -30,7 +32,8 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
     """Take a person's word on an uncertain, printed or failed job; return it and the copy that replaces it, if any.
 
     `here` confirms the paper. `not_here` and `spoilt` end this paper and make the next copy, with its reason, unless a
-    further copy is out or under way already. Raises NotFoundError, IllegalTransitionError.
+    further copy is out or under way already, or the certificate is revoked. Raises NotFoundError,
+    IllegalTransitionError.
     """
     now = services.clock()
     replacement_id = new_job_id(services)
@@ -39,7 +42,7 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
         job = job_store.get_job(connection, job_id, lock=True)
         event = JobEvent.SCAN if seen is Seen.HERE else JobEvent.MISS
         settled = leases.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
-        if seen is Seen.HERE:
+        if seen is Seen.HERE or find_current(connection, job.uvci) is not None:
             return settled, None
         newest = job_store.jobs_of(connection, [job.uvci])[-1]
         if newest.copy_number > job.copy_number and newest.state not in (JobState.FAILED, JobState.CANCELED):
@@ -55,11 +58,15 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
 
 
 async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
-    """Print again a job that certainly made no paper. Raises NotFoundError, IllegalTransitionError."""
+    """Print again a job that certainly made no paper.
+
+    Raises NotFoundError, IllegalTransitionError, StateError (replaced, certificate_revoked).
+    """
     now = services.clock()
 
     def store(connection: Connection) -> PrintJob:
         job = job_store.get_job(connection, job_id, lock=True)
+        refuse_revoked(connection, job.uvci)
         newest = job_store.jobs_of(connection, [job.uvci])[-1]
         if newest.copy_number > job.copy_number:
             raise StateError(
@@ -110,8 +117,8 @@ async def print_copy(
 ) -> PrintJob:
     """Print a further paper of a certificate, under the next copy number.
 
-    Refused while an earlier paper is still under way (it would be a second paper that nobody asked for). With
-    `site_id`, the certificate must be that site's. Raises NotFoundError, StateError.
+    Refused while an earlier paper is still under way (it would be a second paper that nobody asked for), and for a
+    certificate that is revoked. With `site_id`, the certificate must be that site's. Raises NotFoundError, StateError.
     """
     if reason is CopyReason.ISSUED:
         raise StateError("A further copy needs a reason.", vi="Bản in thêm cần có lý do.", code="copy_reason")
@@ -121,6 +128,7 @@ async def print_copy(
         dose = dose_store.get_dose_of(connection, uvci)
         if site_id is not None and dose.event.site_id != site_id:
             dose_store.get_dose_of(connection, "")  # the same answer as for one that is not there
+        refuse_revoked(connection, uvci)
         # Locked, then read: two who ask at once, or one who retries meanwhile, come one after the other.
         job_store.get_job(connection, job_store.jobs_of(connection, [uvci])[-1].job_id, lock=True)
         jobs = job_store.jobs_of(connection, [uvci])

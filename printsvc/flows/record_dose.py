@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from printsvc.credential.keys import LocalSigner, Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, Identity
 from printsvc.domain.print_job import PrintJob
@@ -21,6 +22,7 @@ from printsvc.errors import DoseError, InputError, NotFoundError, Problem, State
 from printsvc.flows.intake import unknown_site
 from printsvc.flows.issue import make_certificate, make_job, new_job_id
 from printsvc.flows.services import Services
+from printsvc.flows.signers import store_signed
 from printsvc.identity.gate import Hold, Issue, decide
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
@@ -68,21 +70,32 @@ async def record_doses(services: Services, source: str, events: Sequence[DoseEve
         if index not in results and event.site_id not in known_sites:
             results[index] = Recorded(RecordOutcome.INVALID, problems=(unknown_site(),))
     new = [index for index in range(len(events)) if index not in results]
-    # Signing is 0.1 ms each: a large batch would hold up the event loop.
-    prepare = asyncio.to_thread if len(new) > 8 else _here
-    prepared: dict[int, _Prepared] = {}
-    outcomes = await prepare(_prepare_all, services, source, [events[index] for index in new], now)
-    for index, outcome in zip(new, outcomes, strict=True):
-        if isinstance(outcome, InputError):
-            results[index] = Recorded(RecordOutcome.INVALID, problems=tuple(outcome.problems))
-        else:
-            prepared[index] = outcome
-    if prepared:
-        stored = await services.store.write(lambda c: _store(c, source, list(prepared.values())))
-        results |= zip(prepared, stored, strict=True)
+    if new:
+        results |= zip(new, await _record_new(services, source, [events[index] for index in new], now), strict=True)
     for site_id in {events[i].site_id for i, r in results.items() if r.outcome is RecordOutcome.ISSUED}:
         services.wakeups.notify(site_id)
     return [results[index] for index in range(len(events))]
+
+
+async def _record_new(services: Services, source: str, events: Sequence[DoseEvent], now: datetime) -> list[Recorded]:
+    """Decide, sign and store events that were not there; the answers in their order."""
+
+    async def prepare(signer: Signer) -> list[_Prepared | InputError]:
+        # Signing here is 0.1 ms each: a large batch would hold up the event loop, and so would a token.
+        sign = _here if len(events) <= 8 and isinstance(signer, LocalSigner) else asyncio.to_thread
+        prepared: list[_Prepared | InputError] = await sign(_prepare_all, services, source, events, signer, now)
+        return prepared
+
+    def store(connection: Connection, prepared: list[_Prepared | InputError]) -> list[Recorded]:
+        stored = iter(_store(connection, source, [one for one in prepared if isinstance(one, _Prepared)]))
+        return [
+            next(stored)
+            if isinstance(one, _Prepared)
+            else Recorded(RecordOutcome.INVALID, problems=tuple(one.problems))
+            for one in prepared
+        ]
+
+    return await store_signed(services, now, prepare, store)
 
 
 def _look_up(connection: Connection, source: str, events: Sequence[DoseEvent]) -> tuple[set[str], dict[int, Recorded]]:
@@ -116,16 +129,18 @@ async def _here(function: Any, *arguments: Any) -> Any:
 
 
 def _prepare_all(
-    services: Services, source: str, events: Sequence[DoseEvent], now: datetime
+    services: Services, source: str, events: Sequence[DoseEvent], signer: Signer, now: datetime
 ) -> list[_Prepared | InputError]:
-    return [_prepare(services, source, event, now) for event in events]
+    return [_prepare(services, source, event, signer, now) for event in events]
 
 
-def _prepare(services: Services, source: str, event: DoseEvent, now: datetime) -> _Prepared | InputError:
+def _prepare(
+    services: Services, source: str, event: DoseEvent, signer: Signer, now: datetime
+) -> _Prepared | InputError:
     decision = decide(event.person, event.identity)
     try:
         # Signed even where it will be held: a name that no certificate can hold must be told now, not in a week.
-        certificate = _certificate(services, event, now)
+        certificate = _certificate(services, event, signer, now)
     except InputError as error:
         return error
     match decision:
@@ -144,10 +159,10 @@ def _prepare(services: Services, source: str, event: DoseEvent, now: datetime) -
             return _Prepared(NewDose(source, event, HELD, documents, "", now), None, None)
 
 
-def _certificate(services: Services, event: DoseEvent, now: datetime) -> Certificate:
+def _certificate(services: Services, event: DoseEvent, signer: Signer, now: datetime) -> Certificate:
     return make_certificate(
         event,
-        signer=services.signers.current(now),
+        signer=signer,
         form=services.form,
         issuer=services.issuer,
         country=services.country,
@@ -237,11 +252,14 @@ async def settle_identity(services: Services, source: str | None, dose_id: str, 
     if dose.outcome != HELD:
         return await _already(services, dose, identity)
     event = replace(dose.event, identity=identity)
-    prepared = _prepare(services, dose.source, event, now)
-    if isinstance(prepared, InputError):
-        raise DoseError(prepared.problems)
 
-    def store(connection: Connection) -> StoredDose | None:
+    async def prepare(signer: Signer) -> _Prepared:
+        prepared = _prepare(services, dose.source, event, signer, now)
+        if isinstance(prepared, InputError):
+            raise DoseError(prepared.problems)
+        return prepared
+
+    def store(connection: Connection, prepared: _Prepared) -> tuple[StoredDose, PrintJob | None] | None:
         new = prepared.new
         changed = dose_store.settle_identity(
             connection, dose, identity=identity, outcome=new.outcome, reasons=new.reasons, mark=new.mark, now=now
@@ -251,7 +269,7 @@ async def settle_identity(services: Services, source: str | None, dose_id: str, 
         if prepared.certificate and prepared.job:
             dose_store.insert_certificates(connection, [(dose.dose_pk, prepared.certificate)])
             job_store.insert_jobs(connection, [prepared.job])
-        return replace(
+        settled = replace(
             dose,
             identity=identity,
             outcome=new.outcome,
@@ -259,14 +277,16 @@ async def settle_identity(services: Services, source: str | None, dose_id: str, 
             mark=new.mark,
             certificate=prepared.certificate,
         )
+        return settled, prepared.job
 
-    settled = await services.store.write(store)
-    if settled is None:  # somebody else released it between our look and our write
+    stored = await store_signed(services, now, prepare, store)
+    if stored is None:  # somebody else released it between our look and our write
         return await settle_identity(services, source, dose_id, identity)
+    settled, job = stored
     if settled.outcome == HELD:
         return Recorded(RecordOutcome.HELD, settled)
     services.wakeups.notify(event.site_id)
-    return Recorded(RecordOutcome.ISSUED, settled, prepared.job.job_id if prepared.job else None)
+    return Recorded(RecordOutcome.ISSUED, settled, job.job_id if job else None)
 
 
 async def _already(services: Services, dose: StoredDose, identity: Identity) -> Recorded:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from printsvc.credential.keys import Signer
 from printsvc.domain.form import FormId, PageData
+from printsvc.domain.signer import SignerRecord
+from printsvc.errors import PrintsvcError
+from printsvc.flows.trust import TrustBook
 from printsvc.render.draw import PageCounts
 from printsvc.store.engine import Store
 
@@ -22,9 +27,33 @@ class Renderer(Protocol):
 
 
 class SignerBook(Protocol):
-    """Knows who signs now. Raises SignerError where nobody can."""
+    """Knows who signs now. To store what was signed, see store_signed in flows/signers."""
 
-    def current(self, now: datetime) -> Signer: ...
+    def current(self, now: datetime) -> Signer:
+        """Return who signs. Raises SignerError where nobody can."""
+        ...
+
+    async def follow(self, now: datetime) -> None:
+        """Let a signer whose time has come sign."""
+        ...
+
+    async def look(self, now: datetime) -> None:
+        """See what other processes have changed."""
+        ...
+
+    def still_signs(self, connection: Connection, signer: Signer) -> bool:
+        """Return whether `signer` signs, in this transaction and until its end."""
+        ...
+
+    def records(self) -> tuple[SignerRecord, ...]: ...
+
+    def closed(self) -> Mapping[str, PrintsvcError]:
+        """Return thumbprint → why, of the signers whose key this process needs and cannot open."""
+        ...
+
+    def held(self) -> frozenset[str]:
+        """Return the thumbprints of the signers whose key this process has open."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +97,8 @@ class Wakeups:
 class Services:
     """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes.
 
-    `pages` counts what the renderer drew, in this process and since it started.
+    `pages` counts what the renderer drew, in this process and since it started; `trust` is what it knows of the lists
+    of signers.
     """
 
     store: Store
@@ -83,3 +113,4 @@ class Services:
     overdue_s: float = 1800.0
     wakeups: Wakeups = field(default_factory=Wakeups)
     pages: PageCounts = field(default_factory=PageCounts)
+    trust: TrustBook = field(default_factory=TrustBook)

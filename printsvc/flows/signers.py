@@ -1,33 +1,38 @@
-"""Who signs: opening the keys, making the first ones, publishing their certificates."""
+"""Who signs: the signers of this process, and how it follows what the database says of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from printsvc.credential.dsc import read_dsc
-from printsvc.credential.keys import (
-    LocalSigner,
-    Signer,
-    make_csca,
-    make_dsc,
-    make_private_key,
-    open_private_key,
-    seal_private_key,
-)
+from printsvc.credential.keys import KeyStore, LocalSigner, Signer
+from printsvc.credential.life import due_events, find_signing, next_due
 from printsvc.credential.trust import TrustList, make_trust_list
-from printsvc.errors import SignerError
+from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
+from printsvc.errors import PrintsvcError, SignerError, SigningError
+from printsvc.flows.keys import apply_due
+from printsvc.flows.services import Services
+from printsvc.store import signers as signer_store
 from printsvc.store.engine import Store
-from printsvc.store.keyfile import KeyFolder, SealedSigner
-from printsvc.store.sites import insert_signer, list_signers
 
-ORGANISATION = "Cục Y tế dự phòng"
+P = TypeVar("P")
+R = TypeVar("R")
+
+TRY_AGAIN = timedelta(seconds=15)
+"""After which a key that could not be opened is tried again: a token is plugged in, a file is copied."""
+RENEW_BEFORE = timedelta(days=7)
+_TRIES = 5
+_USABLE = (SignerState.PLANNED, SignerState.SIGNING)
 
 
 class LocalSigners:
-    """Signers whose keys are in this process; the one that is valid longest signs."""
+    """Signers whose keys are in this process, whatever a database says; the one that is valid longest signs."""
 
     def __init__(self, signers: Sequence[LocalSigner]) -> None:
         self.signers = tuple(signers)
@@ -35,91 +40,186 @@ class LocalSigners:
     def current(self, now: datetime) -> Signer:
         usable = [signer for signer in self.signers if signer.not_after > now]
         if not usable:
-            raise SignerError("No signer is valid now.", vi="Không có khóa ký nào còn hiệu lực.", retry_after_s=60)
+            raise _nobody()
         return max(usable, key=lambda signer: signer.not_after)
 
+    async def follow(self, now: datetime) -> None:
+        """Do nothing: these never change."""
 
-def open_signers(
-    folder: KeyFolder,
-    passphrase: bytes,
-    *,
-    country: str,
-    now: datetime,
-    random_bytes: Callable[[int], bytes],
-    make_first: bool,
-) -> LocalSigners:
-    """Open every document signer in the folder; with `make_first`, an empty folder gets a CSCA and a DSC.
+    async def look(self, now: datetime) -> None:
+        """Do nothing: these never change."""
 
-    Raises SigningError for a wrong passphrase, SignerError where there is no signer.
+    def still_signs(self, connection: Connection, signer: Signer) -> bool:
+        return True
+
+    def records(self) -> tuple[SignerRecord, ...]:
+        return ()
+
+    def closed(self) -> Mapping[str, PrintsvcError]:
+        return {}
+
+    def held(self) -> frozenset[str]:
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What was found at one look. `opened` and `closed` are by thumbprint, of the signers that sign or will."""
+
+    version: int | None = None
+    records: tuple[SignerRecord, ...] = ()
+    opened: Mapping[str, Signer] = field(default_factory=dict)
+    closed: Mapping[str, PrintsvcError] = field(default_factory=dict)
+    due: datetime | None = None
+
+
+class FollowedSigners:
+    """The signers of the database, as far as this process can open their keys.
+
+    `look` asks whether anything is new, opens the keys of what signs or will, and does what the clock brings about;
+    call it every second. A key that does not open is in `closed` and stops nobody else.
     """
-    with folder.locked():
-        sealed = folder.read()
-        if not any(one.name.startswith("dsc-") for one in sealed) and make_first:
-            _make_first(folder, passphrase, country=country, now=now, random_bytes=random_bytes)
-            sealed = folder.read()
-    signers = [
-        LocalSigner(one.certificate, open_private_key(one.sealed_key, passphrase))
-        for one in sealed
-        if one.name.startswith("dsc-")
-    ]
-    if not signers:
-        raise SignerError("There is no signer yet: make one first.", vi="Chưa có khóa ký nào.")
-    return LocalSigners(signers)
 
+    def __init__(
+        self, store: Store, key_stores: Mapping[str, KeyStore], *, renew: Callable[[datetime], None] | None = None
+    ) -> None:
+        """`renew` is called where nothing is going to sign in a week; it makes a signer (development)."""
+        self._store = store
+        self._key_stores = dict(key_stores)
+        self._renew = renew
+        self._looking = threading.Lock()
+        self._tried_at: dict[str, datetime] = {}
+        self._view = _View()
 
-def _make_first(
-    folder: KeyFolder, passphrase: bytes, *, country: str, now: datetime, random_bytes: Callable[[int], bytes]
-) -> None:
-    now = now.replace(microsecond=0)  # X.509 has whole seconds
-    csca_key = make_private_key()
-    csca = make_csca(
-        csca_key,
-        country=country,
-        organisation=ORGANISATION,
-        common_name=f"{country} DEVELOPMENT CSCA",
-        serial=_serial(random_bytes),
-        now=now,
-    )
-    key = make_private_key()
-    dsc = make_dsc(
-        key.public_key(),
-        csca=csca,
-        csca_key=csca_key,
-        organisation=ORGANISATION,
-        common_name=f"{country} DEVELOPMENT DSC",
-        serial=_serial(random_bytes),
-        now=now,
-    )
-    folder.write(SealedSigner("csca", csca, seal_private_key(csca_key, passphrase)))
-    folder.write(SealedSigner(f"dsc-{read_dsc(dsc).kid.hex()}", dsc, seal_private_key(key, passphrase)))
-
-
-def _serial(random_bytes: Callable[[int], bytes]) -> int:
-    return int.from_bytes(b"\x01" + random_bytes(15), "big")
-
-
-async def publish_signers(store: Store, signers: LocalSigners, *, now: datetime) -> None:
-    """Put the signers' certificates where every verifier finds them."""
-
-    def write(connection: Connection) -> None:
-        for signer in signers.signers:
-            dsc = read_dsc(signer.certificate)
-            insert_signer(
-                connection,
-                thumbprint=dsc.thumbprint,
-                kid=dsc.kid.hex(),
-                role="dsc",
-                certificate=dsc.der,
-                not_before=dsc.not_before,
-                not_after=dsc.not_after,
-                now=now,
+    def current(self, now: datetime) -> Signer:
+        """Return who signs. Raises SignerError where nobody does, or where this process cannot open the key."""
+        view = self._view
+        record = find_signing(view.records)
+        if record is None or now >= min(record.signing_until, record.not_after):
+            raise _nobody()
+        signer = view.opened.get(record.thumbprint)
+        if signer is None:
+            why = view.closed.get(record.thumbprint)
+            raise SignerError(
+                f"The key of the signer {record.kid} cannot be opened here" + (f": {why.en}" if why else "."),
+                vi=f"Không mở được khóa ký {record.kid}" + (f": {why.vi}" if why else "."),
+                retry_after_s=15,
             )
+        return signer
 
-    await store.write(write)
+    async def follow(self, now: datetime) -> None:
+        """Bring about what is due now; costs nothing where nothing is. Raises StoreError."""
+        due = self._view.due
+        if due is None or now >= due:
+            await self.look(now)
+
+    async def look(self, now: datetime) -> None:
+        """See what is new. Raises StoreError."""
+        await asyncio.to_thread(self.look_now, now)
+
+    def look_now(self, now: datetime) -> None:
+        """Like `look`, on the caller's thread."""
+        with self._looking:
+            self._read(now)
+            if self._renew is not None and self._ends_within(now, RENEW_BEFORE):
+                self._renew(now)
+                self._read(now)
+
+    def still_signs(self, connection: Connection, signer: Signer) -> bool:
+        """Return whether it is `signer` that signs, in this transaction and until its end."""
+        signer_store.lock_signers(connection, to_change=False)
+        return signer_store.signing_kid(connection) == signer.kid.hex()
+
+    def records(self) -> tuple[SignerRecord, ...]:
+        """Return every signer as it was at the last look."""
+        return self._view.records
+
+    def closed(self) -> Mapping[str, PrintsvcError]:
+        """Return thumbprint → why, of the signers that sign or will and whose key this process cannot open."""
+        return self._view.closed
+
+    def held(self) -> frozenset[str]:
+        """Return the thumbprints of the signers that sign or will and whose keys are open."""
+        return frozenset(self._view.opened)
+
+    def _read(self, now: datetime) -> None:
+        found = self._store.read_now(self._what_is_new)
+        version, records = found if found is not None else (self._view.version, self._view.records)
+        view = self._opened(self._view, version, records, now)
+        if due_events(records, now, held=view.opened):
+            moved = self._store.submit(lambda c: apply_due(c, now=now, held=frozenset(view.opened))).result()
+            view = self._opened(view, None, tuple(moved), now)  # no version: others may have written meanwhile
+        self._view = view  # at once: `current` reads it on another thread
+
+    def _what_is_new(self, connection: Connection) -> tuple[int, tuple[SignerRecord, ...]] | None:
+        version = signer_store.read_version(connection)
+        return None if version == self._view.version else (version, tuple(signer_store.list_records(connection)))
+
+    def _opened(self, before: _View, version: int | None, records: tuple[SignerRecord, ...], now: datetime) -> _View:
+        """Return the view of these records, with the keys open that can be; `before` has those that are."""
+        opened: dict[str, Signer] = {}
+        closed: dict[str, PrintsvcError] = {}
+        for record in records:
+            name = record.thumbprint
+            if record.role is not SignerRole.DSC or record.state not in _USABLE:
+                continue
+            if name in before.opened:
+                opened[name] = before.opened[name]
+            elif name in before.closed and now < self._tried_at[name] + TRY_AGAIN:
+                closed[name] = before.closed[name]
+            else:
+                self._tried_at[name] = now
+                try:
+                    opened[name] = self._key_store(record.key_store).open(record.certificate)
+                except PrintsvcError as error:
+                    closed[name] = error
+        return _View(version, records, opened, closed, next_due(records, now))
+
+    def _key_store(self, name: str) -> KeyStore:
+        if name not in self._key_stores:
+            raise SigningError(
+                f"The key store {name} is not set up here.",
+                vi=f"Chưa thiết lập nơi giữ khóa {name}.",
+                code="key_store_missing",
+            )
+        return self._key_stores[name]
+
+    def _ends_within(self, now: datetime, time: timedelta) -> bool:
+        ends = [record.signing_until for record in self._view.records if record.thumbprint in self._view.opened]
+        return max(ends, default=now) <= now + time
+
+
+async def store_signed(
+    services: Services,
+    now: datetime,
+    prepare: Callable[[Signer], Awaitable[P]],
+    store: Callable[[Connection, P], R],
+) -> R:
+    """Prepare with who signs now, and store in one transaction; where somebody else signs by then, prepare again.
+
+    So nothing is ever stored under a signer that has ended, however many processes there are. Raises SignerError where
+    nobody signs.
+    """
+
+    def unit(connection: Connection, signer: Signer, prepared: P) -> tuple[R] | None:
+        return (store(connection, prepared),) if services.signers.still_signs(connection, signer) else None
+
+    for _ in range(_TRIES):
+        await services.signers.follow(now)
+        signer = services.signers.current(now)
+        prepared = await prepare(signer)
+        stored = await services.store.write(lambda c, s=signer, p=prepared: unit(c, s, p))  # type: ignore[misc]
+        if stored is not None:
+            return stored[0]
+        await services.signers.look(now)
+    raise SignerError("The signer changes again and again.", vi="Khóa ký đang thay đổi liên tục.", retry_after_s=2)
 
 
 async def load_trust_list(store: Store) -> TrustList:
-    """Return the trust list: every signer that was ever published. Its version is how many there are."""
-    signers = await store.read(list_signers)
-    made_at = max((published for _, published in signers), default=datetime.fromisoformat("2021-01-01T00:00:00+00:00"))
-    return make_trust_list([der for der, _ in signers], version=len(signers), made_at=made_at)
+    """Return the trust list: every DSC that was ever published, but for the compromised."""
+    trusted = await store.read(signer_store.read_trusted)
+    return make_trust_list(trusted.certificates, version=trusted.version, made_at=trusted.changed_at)
+
+
+def _nobody() -> SignerError:
+    return SignerError("No signer signs now.", vi="Không có khóa ký nào còn hiệu lực.", retry_after_s=60)

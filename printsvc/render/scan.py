@@ -10,7 +10,7 @@ import io
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import pypdfium2
 import pypdfium2.raw
@@ -38,10 +38,18 @@ def read_codes(data: bytes) -> list[str]:
     Each text stands once, in the order found; at least one. ScanError says in both languages why there is none: not a
     picture (`not_readable`), too large (`too_large`), or a picture without a code (`no_code`).
     """
+    if len(data) <= MAX_BYTES and data.lstrip()[:4].upper() == _PREFIX:
+        return [_text_code(data)]
+    return [code for code in scan_codes(data) if isinstance(code, str)] or _no_code()
+
+
+def scan_codes(data: bytes) -> list[str | bytes]:
+    """Return the contents of all QR codes in a PNG, JPEG or PDF: text, or bytes where a code holds no text.
+
+    Raises ScanError as `read_codes` does.
+    """
     if len(data) > MAX_BYTES:
         raise _too_large()
-    if data.lstrip()[:4].upper() == _PREFIX:
-        return [_text_code(data)]
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         found = _codes_of_picture(data)
     elif b"%PDF-" in data[:1024]:
@@ -49,13 +57,15 @@ def read_codes(data: bytes) -> list[str]:
             found = _codes_of_pdf(data)
     else:
         raise _not_readable()
-    if not found:
-        raise ScanError(
-            en="No QR code was found. Take the picture closer, in good light, with the whole code in it.",
-            vi="Không tìm thấy mã QR. Hãy chụp gần hơn, đủ sáng và lấy trọn mã.",
-            code="no_code",
-        )
-    return found
+    return found or _no_code()
+
+
+def _no_code() -> NoReturn:
+    raise ScanError(
+        en="No QR code was found. Take the picture closer, in good light, with the whole code in it.",
+        vi="Không tìm thấy mã QR. Hãy chụp gần hơn, đủ sáng và lấy trọn mã.",
+        code="no_code",
+    )
 
 
 def _text_code(data: bytes) -> str:
@@ -68,7 +78,7 @@ def _text_code(data: bytes) -> str:
         raise _not_readable() from error
 
 
-def _codes_of_picture(data: bytes) -> list[str]:
+def _codes_of_picture(data: bytes) -> list[str | bytes]:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
@@ -95,12 +105,12 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return paper.convert("L")
 
 
-def _codes_of_pdf(data: bytes) -> list[str]:
+def _codes_of_pdf(data: bytes) -> list[str | bytes]:
     try:
         with pypdfium2.PdfDocument(data) as document:
             if len(document) > MAX_PAGES:
                 raise _too_large()
-            found: dict[str, None] = {}
+            found: dict[str | bytes, None] = {}
             for number in range(len(document)):
                 page = document[number]
                 try:
@@ -112,7 +122,7 @@ def _codes_of_pdf(data: bytes) -> list[str]:
         raise _not_readable() from error
 
 
-def _codes_of_page(page: Any) -> list[str]:
+def _codes_of_page(page: Any) -> list[str | bytes]:
     for grey in _rasters(page):
         if found := _decode(grey):
             return found
@@ -133,15 +143,24 @@ def _rasters(page: Any) -> Iterator[Image.Image]:
             bitmap.close()
 
 
-def _decode(grey: Image.Image) -> list[str]:
+def _decode(grey: Image.Image) -> list[str | bytes]:
     results = zxingcpp.read_barcodes(grey, formats=zxingcpp.BarcodeFormats(zxingcpp.BarcodeFormat.QRCode))
-    return list(dict.fromkeys(result.text for result in results if result.valid and result.text))
+    return list(dict.fromkeys(_content(result) for result in results if result.valid and result.bytes))
+
+
+def _content(result: Any) -> str | bytes:
+    raw: bytes = result.bytes
+    try:
+        # A ZIP may happen to be UTF-8; its readers take bytes all the same.
+        return raw if raw.startswith(b"PK\x03\x04") else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
 
 
 def _not_readable() -> ScanError:
     return ScanError(
-        en="This is neither a picture (PNG, JPEG), nor a PDF, nor a code that begins with HC1:.",
-        vi="Đây không phải ảnh (PNG, JPEG), tệp PDF hay mã bắt đầu bằng HC1:.",
+        en="This is neither a picture (PNG, JPEG), nor a PDF, nor the text of a certificate's code.",
+        vi="Đây không phải ảnh (PNG, JPEG), tệp PDF hay nội dung mã chứng nhận.",
         code="not_readable",
     )
 

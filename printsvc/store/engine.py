@@ -222,6 +222,22 @@ def _store_error(error: Exception) -> PrintsvcError:
     return StoreError(f"The database failed ({what}): nothing was stored.", vi="Kho dữ liệu lỗi: chưa lưu được gì.")
 
 
+def read_beside(url: str, unit: Unit[T]) -> T:
+    """Run `unit` on a connection of its own that cannot write, whoever has the store open. Raises StoreError."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = _sqlite_reader(Path(parsed.database or "").resolve(), 1)
+    else:
+        engine = create_engine(parsed, hide_parameters=True)
+    try:
+        with engine.connect() as connection:
+            return unit(connection)
+    except _DATABASE_ERRORS as error:
+        raise _store_error(error) from error
+    finally:
+        engine.dispose()
+
+
 def _lock_file(path: Path) -> IO[str]:
     lock = path.with_name(path.name + ".lock").open("a+")
     try:

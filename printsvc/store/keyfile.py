@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +51,30 @@ class KeyFolder:
     def secret(self, name: str, make: bytes) -> bytes:
         """Return the content of a secret file; where there is none, `make` is stored and returned."""
         path = self.folder / name
-        with self.locked():  # two that start at once must read the same one
-            if not path.exists():
-                _write(path, make)
-            return path.read_bytes().strip()
+        if not path.exists():
+            with self.locked():  # two that start at once must read the same one
+                if not path.exists():
+                    _write(path, make)
+        return path.read_bytes().strip()
+
+    def find_key(self, name: str) -> bytes | None:
+        """Return a signer's sealed key; None where it is not there or cannot be read."""
+        try:
+            return (self.folder / f"{name}.key.pem").read_bytes()
+        except OSError:
+            return None
+
+    def clear_half_written(self, *, known: Collection[str]) -> None:
+        """Take away what a kill left: temporary files, and keys that never got a certificate. Call it locked.
+
+        `known` are names whose keys stay in any case: their certificates are elsewhere too.
+        """
+        for path in self.folder.glob("*.new"):
+            path.unlink()
+        for path in self.folder.glob("*.key.pem"):
+            name = path.name.removesuffix(".key.pem")
+            if name not in known and not (self.folder / f"{name}.der").exists():
+                path.unlink()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Sites, tokens, agents, printers, documents and public certificates of signers."""
+"""Sites, tokens, agents, printers and documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import AccessError, NotFoundError
 from printsvc.store.doses import insert_or_ignore
-from printsvc.store.tables import agents, api_tokens, documents, enrolment_codes, job_events, printers, signers, sites
+from printsvc.store.tables import agents, api_tokens, documents, enrolment_codes, job_events, printers, sites
 
 
 def digest(secret: str) -> str:
@@ -289,37 +289,3 @@ def find_document(connection: Connection, sha256: str) -> bytes | None:
 def delete_documents(connection: Connection, sha256s: Iterable[str]) -> None:
     """Forget documents whose jobs are settled: a page can be drawn again at any time."""
     connection.execute(delete(documents).where(documents.c.sha256.in_(list(sha256s))))
-
-
-# --- signers
-
-
-def insert_signer(
-    connection: Connection,
-    *,
-    thumbprint: str,
-    kid: str,
-    role: str,
-    certificate: bytes,
-    not_before: datetime,
-    not_after: datetime,
-    now: datetime,
-) -> None:
-    """Publish a signer's certificate; one that is there already is left alone."""
-    values = {
-        "thumbprint": thumbprint,
-        "kid": kid,
-        "role": role,
-        "certificate": certificate,
-        "not_before": not_before,
-        "not_after": not_after,
-        "created_at": now,
-    }
-    connection.execute(insert_or_ignore(connection, signers).values(**values))
-
-
-def list_signers(connection: Connection, role: str = "dsc") -> list[tuple[bytes, datetime]]:
-    """Return (certificate in DER, when it was published) of every signer with this role, oldest first."""
-    query = select(signers.c.certificate, signers.c.created_at).where(signers.c.role == role)
-    rows = connection.execute(query.order_by(signers.c.created_at, signers.c.thumbprint))
-    return [(bytes(row.certificate), row.created_at) for row in rows]

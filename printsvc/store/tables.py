@@ -111,6 +111,8 @@ certificates = Table(
     Column("revocation_reason", Text, nullable=False),
     UniqueConstraint("dose_pk", "version"),
 )
+# What is under a signer, and until when: counted before the signer ends, listed when it is to be issued again.
+Index("ix_certificates_kid_expires_at", certificates.c.kid, certificates.c.expires_at)
 
 documents = Table(
     "documents",
@@ -259,5 +261,199 @@ signers = Table(
     Column("not_before", UtcTime, nullable=False),
     Column("not_after", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("signing_from", UtcTime, nullable=False),
+    Column("signing_until", UtcTime, nullable=False),
+    Column("key_store", String(16), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 Index("ix_signers_kid", signers.c.kid)
+# The database itself refuses a second signer that signs.
+Index(
+    "uq_signers_signing",
+    signers.c.role,
+    unique=True,
+    sqlite_where=signers.c.state == "signing",
+    postgresql_where=signers.c.state == "signing",
+)
+
+# One row: it counts the changes of `signers`, so that a process sees by one number whether there is anything new.
+signers_version = Table(
+    "signers_version",
+    metadata,
+    Column("signers_version_pk", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
+signer_events = Table(
+    "signer_events",
+    metadata,
+    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("thumbprint", String(64), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("before", String(16), nullable=False),
+    Column("after", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+Index("ix_signer_events_thumbprint", signer_events.c.thumbprint)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("revocation_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    Column("kid", String(16), nullable=False),
+    # The first 16 bytes of SHA-256: what verifiers ask by.
+    Column("uci_hash", LargeBinary, nullable=False),
+    Column("country_uci_hash", LargeBinary, nullable=False),
+    Column("signature_hash", LargeBinary, nullable=False),
+    Column("reason", String(24), nullable=False),
+    Column("revoked_at", UtcTime, nullable=False),
+    Column("revoked_by", String(64), nullable=False),
+    # The certificate's own end: later than that nobody needs to know of the revocation.
+    Column("expires_at", UtcTime, nullable=False),
+    # A retry has the same one, and finds what it did before, even where that was undone since.
+    Column("request_id", String(128), nullable=False, unique=True),
+    # Counts every revocation and every undoing in the order in which they were committed.
+    Column("change", BigInteger, nullable=False, unique=True),
+    Column("undone_at", UtcTime, nullable=True),
+    Column("undone_by", String(64), nullable=False),
+    Column("undo_reason", String(24), nullable=False),
+)
+_CURRENT = revocations.c.undone_at.is_(None)
+for _name, _column, _unique in (
+    ("uvci", revocations.c.uvci, True),
+    ("uci_hash", revocations.c.uci_hash, False),
+    ("country_uci_hash", revocations.c.country_uci_hash, False),
+    ("signature_hash", revocations.c.signature_hash, False),
+):
+    Index(
+        f"ix_revocations_current_{_name}",
+        _column,
+        unique=_unique,
+        sqlite_where=_CURRENT,
+        postgresql_where=_CURRENT,
+    )
+Index("ix_revocations_uvci", revocations.c.uvci)
+Index("ix_revocations_kid_revocation_pk", revocations.c.kid, revocations.c.revocation_pk)
+
+revocation_runs = Table(
+    "revocation_runs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    # What was asked: the query, or how many lines the file had. Never a line of it.
+    Column("asked", JSON, nullable=False),
+    Column("asked_by", String(64), nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("ended_at", UtcTime, nullable=True),
+)
+
+revocation_items = Table(
+    "revocation_items",
+    metadata,
+    Column("run_id", String(64), ForeignKey("revocation_runs.run_id"), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    Column("reason", String(24), nullable=False),
+    # Empty until it is done, then what came of it: it is written in the transaction that revokes.
+    Column("outcome", String(8), nullable=False),
+)
+Index(
+    "ix_revocation_items_open",
+    revocation_items.c.run_id,
+    revocation_items.c.line,
+    sqlite_where=revocation_items.c.outcome == "",
+    postgresql_where=revocation_items.c.outcome == "",
+)
+
+revocation_snapshots = Table(
+    "revocation_snapshots",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("made_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("bucket_bits", Integer, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # The last of `revocations.change` that is in it.
+    Column("change", BigInteger, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    # What leads here from the version before; None where the layout is another.
+    Column("delta", LargeBinary, nullable=True),
+    # The newest version alone has it.
+    Column("body", LargeBinary, nullable=True),
+)
+
+# Trust lists of others: one source is one list; its keys are replaced together.
+trust_sources = Table(
+    "trust_sources",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("list_format", String(16), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("signed_by", Text, nullable=False),
+    Column("version", BigInteger, nullable=True),
+    Column("made_at", UtcTime, nullable=True),
+    Column("imported_at", UtcTime, nullable=False),
+    Column("imported_by", String(64), nullable=False),
+    Column("skipped", JSON, nullable=False),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    Column("source", String(64), ForeignKey("trust_sources.source"), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("kid", Text, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=True),
+    Column("not_before", UtcTime, nullable=True),
+    Column("not_after", UtcTime, nullable=True),
+    Column("country", String(2), nullable=False),
+    Column("issuer", Text, nullable=False),
+    Column("usages", JSON, nullable=False),
+    Column("is_anchor", Boolean, nullable=False),
+)
+
+trust_events = Table(
+    "trust_events",
+    metadata,
+    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("source", String(64), nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("signed_by", Text, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("removed", Integer, nullable=False),
+    Column("unchanged", Integer, nullable=False),
+)
+Index("ix_trust_events_source", trust_events.c.source)
+
+# A version and the digest of what it counts; also the last position of what is published below.
+trust_lists = Table(
+    "trust_lists",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
+published_certificates = Table(
+    "published_certificates",
+    metadata,
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("kid", String(64), nullable=False),
+    Column("thumbprint", String(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    UniqueConstraint("kid", "thumbprint"),
+)

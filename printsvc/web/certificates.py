@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from printsvc.domain.print_job import CopyReason, JobState, PrintJob
-from printsvc.domain.uvci import check_character
+from printsvc.domain.uvci import full_uvci
 from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.dispatch import draw_certificate
 from printsvc.flows.intake import problem
@@ -16,11 +16,13 @@ from printsvc.flows.papers import Seen, declare_holder_lost, print_copy, retry_j
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.doses import StoredDose
+from printsvc.store.revocations import history_of
 from printsvc.store.sites import Caller
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require
 from printsvc.web.bodies import read_model
 from printsvc.web.doses import dose_document
 from printsvc.web.keys import SERVICES
+from printsvc.web.revocations import revocation_document
 
 
 class CopyIn(BaseModel):
@@ -58,10 +60,12 @@ def job_document(job: PrintJob) -> dict[str, Any]:
 
 
 async def get_certificate(request: web.Request) -> web.Response:
-    """Tell a certificate and its papers."""
+    """Tell a certificate, its papers, and every revocation that it ever had."""
     dose, jobs = await _load(request)
-    papers = [job_document(job) for job in jobs]
-    return web.json_response(dose_document(dose) | {"papers": papers})
+    uvci = full_uvci(request.match_info["uvci"])
+    history = await request.app[SERVICES].store.read(lambda c: history_of(c, uvci))
+    told = {"papers": [job_document(job) for job in jobs], "revocations": [revocation_document(r) for r in history]}
+    return web.json_response(dose_document(dose) | {"revoked": any(r.is_current for r in history)} | told)
 
 
 async def get_certificate_pdf(request: web.Request) -> web.Response:
@@ -172,14 +176,3 @@ async def _load(request: web.Request) -> tuple[StoredDose, list[PrintJob]]:
     if caller.role == SITE and dose.event.site_id != caller.site_id:
         raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
     return dose, jobs
-
-
-def full_uvci(text: str) -> str:
-    """Return a UVCI as it is stored: upper case, with its check character where it was left out."""
-    text = text.strip().upper()
-    if "#" in text:
-        return text
-    try:
-        return f"{text}#{check_character(text)}"
-    except ValueError:
-        return text

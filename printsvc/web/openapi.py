@@ -67,14 +67,11 @@ def openapi_document(routes: Iterable[Route]) -> dict[str, Any]:
         if route.roles:
             operation["security"] = [{"bearer": []}]
             operation["description"] = f"For: {', '.join(route.roles)}."
+        content: dict[str, Any] = {media: {} for media in route.also_takes}
         if route.body is not None:
-            operation["requestBody"] = {
-                "required": True,
-                "content": {
-                    "application/json": {"schema": references[route.body]},
-                    **{media: {} for media in route.also_takes},
-                },
-            }
+            content = {"application/json": {"schema": references[route.body]}} | content
+        if content:
+            operation["requestBody"] = {"required": True, "content": content}
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     return {
         "openapi": "3.1.0",

@@ -14,6 +14,7 @@ from printsvc.errors import PrintsvcError
 from printsvc.render.draw import PageCounts
 from printsvc.store import counts
 from printsvc.web.keys import READY_CHECKS, SERVICES
+from printsvc.web.signers import warnings
 
 
 class Metrics:
@@ -72,7 +73,7 @@ async def healthz(request: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether store and signer work; 503 names what does not."""
+    """Say whether store and signer work; 503 names what does not, warnings what soon will not."""
     failing = []
     for check in request.app[READY_CHECKS]:
         try:
@@ -80,7 +81,9 @@ async def readyz(request: web.Request) -> web.Response:
         except PrintsvcError as error:
             failing.append({"code": error.code, "detail": error.en, "detail_vi": error.vi})
     status = "unavailable" if failing else "ok"
-    return web.json_response({"status": status, "failing": failing}, status=503 if failing else 200)
+    services = request.app[SERVICES]
+    body = {"status": status, "failing": failing, "warnings": warnings(services, services.clock())}
+    return web.json_response(body, status=503 if failing else 200)
 
 
 async def get_metrics(request: web.Request) -> web.Response:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, ops, sites, verify
+from printsvc.web import certificates, doses, ops, revocations, signers, sites, trust, verify
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -15,6 +16,9 @@ _P, _A, _S = "platform", "admin", "site"
 _CERTIFICATE = "/v1/certificates/{uvci}"
 _SITE = "/v1/sites/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
+_REVOCATIONS = "/v1/revocations"
+_SOURCE = "/v1/trust-sources/{source}"
+_SIGNER = "/v1/signers/{thumbprint}"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
@@ -41,8 +45,57 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
     Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
+    Route(
+        "GET",
+        _REVOCATIONS,
+        revocations.list_revocations,
+        (_A, _P, _S),
+        query=("uvci", "reason", "kid", "state", "after", "limit"),
+    ),
+    Route("POST", _REVOCATIONS, revocations.post_revocation, (_A,), revocations.RevokeIn, (200, 201)),
+    Route("POST", _REVOCATIONS + "/undo", revocations.post_undo, (_A,), revocations.UndoIn),
+    Route("POST", _REVOCATIONS + "/query", revocations.post_query, (_A,), revocations.QueryIn, (200, 202)),
+    Route(
+        "POST",
+        _REVOCATIONS + "/csv",
+        revocations.post_csv,
+        (_A,),
+        answers=(200, 202),
+        also_takes=(revocations.CSV,),
+        query=("dry_run", "skip_bad", "reason", "run_id"),
+    ),
+    Route("GET", _REVOCATIONS + "/runs", revocations.list_runs, (_A,)),
+    Route("GET", _REVOCATIONS + "/runs/{run_id}", revocations.get_run, (_A,)),
+    Route("POST", _REVOCATIONS + "/runs/{run_id}", revocations.post_run, (_A,), answers=(200, 202)),
+    Route(
+        "GET",
+        _REVOCATIONS + "/stale-papers",
+        revocations.get_stale_papers,
+        (_A, _S),
+        query=("site_id", "after", "limit"),
+    ),
+    Route("GET", _REVOCATIONS + "/hashes/{hash}", revocations.get_hash),
+    Route("GET", _REVOCATIONS + "/snapshot", revocations.get_snapshot, answers=(200, 304), media=MEDIA_TYPE),
+    Route("GET", _REVOCATIONS + "/delta", revocations.get_delta, answers=(200, 304), media=MEDIA_TYPE, query=("from",)),
+    Route("GET", _REVOCATIONS + "/batches", revocations.list_batches, query=("after", "limit")),
+    Route("GET", _REVOCATIONS + "/batches/{batch_id}", revocations.get_batch, query=("hash_type",)),
     Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn, also_takes=verify.FILES),
-    Route("GET", "/v1/trust-list", verify.get_trust_list),
+    Route("GET", "/v1/trust-list", trust.get_trust_list),
+    Route("GET", "/v1/trust-list.jws", trust.get_signed_trust_list, media=trust.JOSE),
+    Route("GET", "/v1/trust-list.eu.json", trust.get_gateway_list),
+    Route("GET", "/v1/trust-list.p7b", trust.get_certificate_bundle, media=trust.BUNDLE),
+    Route("GET", "/v1/trusted-keys", trust.get_trusted_keys),
+    Route("GET", "/signercertificateUpdate", trust.get_certificate_update, answers=(200, 204), media="text/plain"),
+    Route("GET", "/signercertificateStatus", trust.get_certificate_status),
+    Route("GET", "/v1/trust-sources", trust.list_trust_sources, (_A,)),
+    Route("GET", _SOURCE, trust.get_trust_source, (_A,)),
+    Route("POST", _SOURCE, trust.post_trust_source, (_A,), trust.ListIn),
+    Route("DELETE", _SOURCE, trust.delete_trust_source, (_A,)),
+    Route("GET", "/v1/signers", signers.list_signers, (_A,)),
+    Route("POST", "/v1/signers", signers.post_signer, (_A,), signers.SignerIn, (200, 201)),
+    Route("GET", _SIGNER + "/certificates", signers.get_signer_certificates, (_A,)),
+    Route("POST", _SIGNER + "/start", signers.start_signer, (_A,)),
+    Route("POST", _SIGNER + "/compromise", signers.compromise_signer, (_A,), signers.CompromiseIn),
     Route("GET", "/healthz", ops.healthz),
     Route("GET", "/readyz", ops.readyz),
     Route("GET", "/metrics", ops.get_metrics, media="text/plain"),

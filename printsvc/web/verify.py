@@ -1,4 +1,4 @@
-"""/v1/verify and /v1/trust-list: open to everybody."""
+"""/v1/verify: open to everybody."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from printsvc.errors import InputError
 from printsvc.flows.intake import problem
-from printsvc.flows.signers import load_trust_list
+from printsvc.flows.revocation_lists import StoreRevocations
 from printsvc.flows.verify import verify_file, verify_request
 from printsvc.web.bodies import json_response, read_json
 from printsvc.web.keys import SERVICES
@@ -33,23 +33,18 @@ class VerifyIn(BaseModel):
 async def post_verify(request: web.Request) -> web.Response:
     """Verify the text of a code (JSON), or a PNG, JPEG or PDF sent as the body. Nothing of it is stored."""
     services = request.app[SERVICES]
-    trust = await load_trust_list(services.store)
     now = services.clock()
+    book = StoreRevocations(services.store)
+    trust = (await services.trust.load(services.store, now)).everybody
     if request.content_type in FILES:
         body = await request.read()
-        verdicts = await asyncio.to_thread(verify_file, body, trust=trust, now=now)
+        verdicts = await asyncio.to_thread(verify_file, body, trust=trust, now=now, revocations=book)
         first = verdicts[0]
         return json_response(first | {"others": verdicts[1:]} if verdicts[1:] else first)
     document = await read_json(request)
     if not isinstance(document, dict) or "code" not in document:
         raise InputError([problem("/code", "missing")])
-    answer = await asyncio.to_thread(verify_request, document, trust=trust, now=now)
+    answer = await asyncio.to_thread(verify_request, document, trust=trust, now=now, revocations=book)
     if "id" not in document:
         del answer["id"]
     return json_response(answer)
-
-
-async def get_trust_list(request: web.Request) -> web.Response:
-    """Return the signers that certificates of this service verify against."""
-    trust = await load_trust_list(request.app[SERVICES].store)
-    return web.json_response(trust.to_json())

@@ -9,9 +9,9 @@ from typing import Any
 
 from benchmarks.measure import Plan, percentile
 from benchmarks.people import dose_events
+from printsvc.credential.batch import verify_request
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.credential.trust import make_trust_list
-from printsvc.credential.verify import verify_request
 from printsvc.domain.form import FormId
 from printsvc.flows.bulk import opaque_of
 from printsvc.flows.intake import parse_event

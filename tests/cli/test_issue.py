@@ -16,7 +16,7 @@ import pytest
 from benchmarks.people import SITES, dose_events
 from printsvc_service_harness import COMMAND, ROOT, environment, run
 
-from printsvc.app import open_keys
+from printsvc.app import open_signer
 from printsvc.credential.trust import make_trust_list
 from printsvc.flows.verify import verify_file
 from printsvc.settings import read_settings
@@ -28,7 +28,7 @@ LINES = 1500
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with development keys; its cache keeps the compiled form for all tests here."""
     folder = tmp_path_factory.mktemp("data")
-    open_keys(read_settings(data_dir=folder, development=True))
+    open_signer(read_settings(data_dir=folder, development=True))
     return folder
 
 

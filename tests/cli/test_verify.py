@@ -186,11 +186,9 @@ def test_a_forged_code_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
         "issuer": "V\x1b[2J",
         "issued_at": None,
         "expires_at": None,
-        "hcert": {
-            "nam": {"fn": "A\x1b]0;x\x07", "gn": "B\r\n  code.txt: valid"},
-            "v": [{"ci": "\u202e"}, 5],
-            "dob": [],
-        },
+        "person": {"name": "A\x1b]0;x\x07B\r\n  code.txt: valid", "date_of_birth": "\x9b2J"},
+        "doses": [{"product": "\u202eX", "date": "\n\n", "number": "\x1b"}, 5],
+        "hcert": {"v": [{"ci": "\u202e"}, 5]},
     }
     _print(Path("code.txt"), {"verdict": "bad_signature", "detail": "No.", "detail_vi": "Sai.", "claims": claims})
     told = capsys.readouterr().out
@@ -198,4 +196,5 @@ def test_a_forged_code_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[s
     assert not [line for line in told.splitlines()[1:] if not line.startswith("  ") or line.startswith("  code.txt")]
     assert all(character.isprintable() for character in told.replace("\n", ""))
     for odd in ([], {"v": {}}, {"nam": []}, "x", None):
-        _print(Path("x"), {"verdict": "valid", "detail": "", "detail_vi": "", "claims": {"hcert": odd}})
+        claims = {"hcert": odd, "person": odd, "doses": odd}
+        _print(Path("x"), {"verdict": "valid", "detail": "", "detail_vi": "", "claims": claims})

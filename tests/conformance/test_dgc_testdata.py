@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from printsvc.credential.base45 import parse_base45
+from printsvc.credential.batch import parse_instant, verify_line
 from printsvc.credential.cose import signature_agrees
 from printsvc.credential.dcc import check_dcc, usage_of
 from printsvc.credential.hcert import DecodedHcert, decode_hcert, decompress, strip_prefix
 from printsvc.credential.trust import TrustList, make_trust_list
-from printsvc.credential.verify import CLOCK_SKEW, Outcome, parse_instant, verify, verify_line
+from printsvc.credential.verify import CLOCK_SKEW, Outcome, verify
 from printsvc.errors import NotHcertError
 
 MAX_DISAGREEMENTS = 0.02

@@ -467,17 +467,6 @@ async def test_documents_are_kept_by_their_digest(world: Any) -> None:
     assert world.store.read_now(lambda c: site_store.find_document(c, sha256)) is None
 
 
-async def test_signers_are_published_once(world: Any, signer: Any) -> None:
-    now = world.clock.now
-    values = {"kid": signer.kid.hex(), "role": "dsc", "certificate": signer.certificate, "not_before": now}
-    for n in (1, 1, 2):
-        await world.store.write(
-            lambda c, n=n: site_store.insert_signer(c, thumbprint=str(n), not_after=signer.not_after, now=now, **values)
-        )
-    assert world.store.read_now(site_store.list_signers) == [(signer.certificate, now)] * 2
-    assert world.store.read_now(lambda c: site_store.list_signers(c, "csca")) == []
-
-
 async def test_a_failed_paper_is_not_tried_again_once_a_further_copy_was_asked_for(world: Any) -> None:
     agent = world.add_agent()
     [recorded] = await world.record(world.event("D-1"))

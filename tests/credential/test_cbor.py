@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from printsvc.credential.cbor import MAX_DEPTH, Tagged, encode_cbor, parse_cbor
+from printsvc.credential.cbor import Tagged, encode_cbor, parse_cbor
+from printsvc.credential.limits import MAX_CBOR_DEPTH
 from printsvc.errors import NotHcertError
 
 INTEGERS = st.integers(min_value=-(2**64), max_value=2**64 - 1)
@@ -90,7 +91,7 @@ def test_rfc_examples(encoded: str, value: object) -> None:
         ("19", "a cut integer"),
         ("fb00", "a cut float"),
         ("f8ff", "an unknown simple value"),
-        ("81" * (MAX_DEPTH + 2) + "00", "too deep"),
+        ("81" * (MAX_CBOR_DEPTH + 2) + "00", "too deep"),
     ],
 )
 def test_refuses(encoded: str, what: str) -> None:

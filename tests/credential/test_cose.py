@@ -4,6 +4,7 @@ from typing import Any
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from printsvc.credential.cbor import encode_cbor
 from printsvc.credential.cose import (
@@ -89,3 +90,22 @@ def test_signature_checks_never_raise() -> None:
         for algorithm in Algorithm:
             for signature in (b"", b"\0" * 64, b"\xff" * 64, b"\0" * 384, b"\xff" * 384, b"x" * 3):
                 assert not signature_agrees(key, algorithm, signature, b"data")
+
+
+def test_the_example_of_the_rfc() -> None:
+    """RFC 9052, C.2.1, with the key "11" of C.7.1."""
+    code = bytes.fromhex(
+        "d28443a10126a10442313154546869732069732074686520636f6e74656e742e5840"
+        "8eb33e4ca31d1c465ab05aac34cc6b23d58fef5c083106c4d25a91aef0b0117e"
+        "2af9a291aa32e14ab834dc56ed2a223444547e01f11d3b0916e5a4c345cacb36"
+    )
+    x = int("bac5b11cad8f99f9c72b05cf4b9e26d244dc189f745228255a219a86d6a09eff", 16)
+    y = int("20138bf82dc1b6d562be0fa54ab7804a3a64b6d72ccfed6b6fb6ed28bbfc117e", 16)
+    key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    sign1 = parse_cose_sign1(code)
+    assert (sign1.algorithm, sign1.kid, sign1.payload) == (Algorithm.ES256, b"11", b"This is the content.")
+    assert signature_agrees(key, Algorithm.ES256, sign1.signature, sign1.to_be_signed)
+    for position in range(len(sign1.to_be_signed)):
+        turned = bytearray(sign1.to_be_signed)
+        turned[position] ^= 1
+        assert not signature_agrees(key, Algorithm.ES256, sign1.signature, bytes(turned))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.cbor import encode_cbor
 from printsvc.credential.cose import Algorithm, encode_cose_sign1, encode_protected
-from printsvc.credential.hcert import MAX_TEXT, decode_hcert, encode_hcert
+from printsvc.credential.hcert import decode_hcert, encode_hcert
+from printsvc.credential.limits import MAX_HCERT_TEXT
 from printsvc.errors import NotHcertError, SigningError
 
 
@@ -98,7 +99,7 @@ def test_line_ends_of_a_scanner_are_not_the_code_s(country: Any) -> None:
 def test_steps() -> None:
     assert refused("HC1:") == "zlib"
     assert refused("HC1:GGW") == "base45"
-    assert refused("HC1:" + "0" * (MAX_TEXT + 9)) == "base45"
+    assert refused("HC1:" + "0" * (MAX_HCERT_TEXT + 9)) == "base45"
     assert refused("HC1:" + encode_base45(b"\xd2\x84")) == "zlib"
     assert refused("HC1:" + encode_base45(zlib.compress(b"\xd2\x84"))) == "cose"
     assert refused(wrap([1, 2])) == "claims"
@@ -140,7 +141,7 @@ def test_times_as_floats_and_dates_as_tags() -> None:
 def test_a_zip_bomb_stops_at_ten_kilobytes() -> None:
     bomb = zlib.compress(b"\x00" * 2_500_000, 9)
     text = "HC1:" + encode_base45(bomb)
-    assert len(text) < MAX_TEXT
+    assert len(text) < MAX_HCERT_TEXT
     tracemalloc.start()
     assert refused(text) == "zlib"
     peak = tracemalloc.get_traced_memory()[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +124,11 @@ def test_a_filters_word_is_told_as_such() -> None:
     assert "trực tuyến" in vi
     assert Revoked().sentences() == ("", "")
     assert Revoked(is_certain=False).to_json()["certain"] is False
+
+
+def test_the_documented_reasons_are_those_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "revocation.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, re.MULTILINE))
+    assert rows.keys() == {reason.value for reason in RevocationReason}
+    for reason, rule in REASONS.items():
+        assert rows[reason].startswith("never" if rule.undo_within is None else "within 30 days")

@@ -15,9 +15,9 @@ from benchmarks.people import dose_events
 from hypothesis import given
 from hypothesis import strategies as st
 
+from printsvc.credential.batch import verify_request
 from printsvc.credential.keys import LocalSigner, seal_private_key
 from printsvc.credential.trust import make_trust_list
-from printsvc.credential.verify import verify_request
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import StateError
 from printsvc.flows import bulkrun

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from printsvc.domain.form import FormId, PageData
+from printsvc.render.draw import Drawer, RenderSetup
+from printsvc.render.stamp import Stamper
 from printsvc.render.template import FormLibrary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,23 @@ def fonts() -> Path:
 @pytest.fixture(scope="session")
 def library(templates: Path, fonts: Path) -> FormLibrary:
     return FormLibrary(templates, fonts)
+
+
+@pytest.fixture(scope="session")
+def stamper_of(
+    templates: Path, fonts: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Callable[[FormId], Stamper]:
+    """`stamper_of(form_id)`: compiled once for all tests, and once for all workers of a run."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    drawer = Drawer(RenderSetup(templates, fonts, shared / "compiled"))
+
+    def stamper(form_id: FormId) -> Stamper:
+        found = drawer.stamper(form_id)
+        assert found is not None, f"{form_id} does not compile"
+        return found
+
+    return stamper
 
 
 @pytest.fixture

@@ -37,16 +37,22 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE indexdef LIKE '%WHERE%'",
     }[store.dialect]
     conditions = {name: sql.split("WHERE")[1] for name, sql in store.read_now(lambda c: c.execute(text(query)).all())}
-    assert {
-        "ix_doses_held": "held",
-        "ix_print_jobs_waiting": "waiting",
-        "ix_print_jobs_leased": "leased",
-        "ix_print_jobs_document_sha256": "NOT NULL",
-    }.keys() == conditions.keys()
+    current = {f"ix_revocations_current_{name}" for name in ("uvci", "uci_hash", "country_uci_hash", "signature_hash")}
+    assert conditions.keys() == current | {
+        "ix_doses_held",
+        "ix_print_jobs_waiting",
+        "ix_print_jobs_leased",
+        "ix_print_jobs_document_sha256",
+        "ix_revocation_items_open",
+        "uq_signers_signing",
+    }
+    assert all("undone_at IS NULL" in conditions[name] for name in current)
+    assert "''" in conditions["ix_revocation_items_open"]
     assert "'held'" in conditions["ix_doses_held"]
     assert "'waiting'" in conditions["ix_print_jobs_waiting"]
     assert "'leased'" in conditions["ix_print_jobs_leased"]
     assert "NOT NULL" in conditions["ix_print_jobs_document_sha256"]
+    assert "'signing'" in conditions["uq_signers_signing"]
 
 
 def test_a_second_upgrade_does_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:

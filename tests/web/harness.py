@@ -17,7 +17,6 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from printsvc.app import assemble
-from printsvc.flows.signers import publish_signers
 from printsvc.store.engine import Store
 from printsvc.store.sites import Caller, insert_token
 
@@ -167,7 +166,7 @@ async def _decoded(response: ClientResponse) -> Any:
 
 
 @pytest.fixture
-async def api(sqlite_url: str, make_world: Callable[[Store], Any]) -> AsyncIterator[Api]:
+async def api(sqlite_url: str, make_world: Callable[[Store], Any], publish: Callable[..., Any]) -> AsyncIterator[Api]:
     """Sites HN-1 and HN-2; tokens platform, admin, site (HN-1) and site2 (HN-2)."""
     with contextlib.closing(Store(sqlite_url)) as store:
         world = make_world(store)
@@ -181,6 +180,7 @@ async def api(sqlite_url: str, make_world: Callable[[Store], Any]) -> AsyncItera
         tokens = {name: f"ps_token-of-{name}" for name in callers}
         for name, caller in callers.items():
             await store.write(lambda c, n=name, who=caller: insert_token(c, tokens[n], who, now=world.clock.now))
-        await publish_signers(store, world.services.signers, now=world.clock.now)
+        for signer in world.services.signers.signers:
+            publish(store, signer, now=world.clock.now)
         async with TestClient(TestServer(assemble(world.services))) as client:
             yield Api(client, world, tokens)

@@ -12,7 +12,14 @@ import pytest
 from printsvc_api_harness import Api
 
 from printsvc import errors
-from printsvc.errors import AccessError, DuplicateError, InputError, NotHcertError, PrintsvcError, UnavailableError
+from printsvc.errors import (
+    AccessError,
+    CodeError,
+    DuplicateError,
+    InputError,
+    PrintsvcError,
+    UnavailableError,
+)
 from printsvc.log import quiet_broken_body
 from printsvc.web.problems import STATUS, document_of, response_of, status_of
 
@@ -31,7 +38,7 @@ def make(kind: type[PrintsvcError]) -> PrintsvcError:
         return kind(403, "No.")
     if issubclass(kind, DuplicateError):
         return kind(["/dose/lot"], "Other.")
-    if issubclass(kind, NotHcertError):
+    if issubclass(kind, CodeError):
         return kind("cose", "Broken.")
     return kind() if issubclass(kind, InputError) else kind("Broken.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import Any
 
@@ -21,8 +23,10 @@ BODIES: dict[str, Any] = {
     "/v1/print-jobs/{job_id}/settle": {"seen": "here"},
     "/v1/sites": {"site_id": "HN-9", "name": "Điểm tiêm 9"},
     "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
+    "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
 }
+TRUST = "/v1/trust-sources/{source}"
 
 
 def name_of(route: Route) -> str:
@@ -34,12 +38,18 @@ async def path_of(api: Api, route: Route) -> str:
     issued = await api.issue("KNOWN")
     await api.call("POST", "/v1/doses", held("HELD"))
     agent_id, _ = await api.enrol(journal_id="journal-of-routes")
+    own = api.world.services.signers.signers[0]
+    api.world.services.trust.list_signer = own  # any signer will do: what is asked here is who gets an answer
+    imported = certificates_body(own.certificate)
+    assert (await api.call("POST", "/v1/trust-sources/de", imported, by="admin")).status == 200
     values = {
+        "source": "de",
         "dose_id": "HELD" if route.path.endswith("/identity") else "KNOWN",
         "uvci": issued["uvci"].replace("#", "%23"),
         "job_id": issued["job_id"],
         "site_id": "HN-1",
         "agent_id": agent_id,
+        "thumbprint": hashlib.sha256(api.world.services.signers.signers[0].certificate).hexdigest(),
     }
     if route.path.endswith("/settle"):
         _, token = await api.enrol()
@@ -59,10 +69,20 @@ async def path_of(api: Api, route: Route) -> str:
     return route.path.format(**values)
 
 
+def certificates_body(der: bytes) -> dict[str, Any]:
+    """Return the body that imports one bare certificate."""
+    content = base64.b64encode(der).decode()
+    return {"format": "certificates", "content": content, "unsigned": True, "sha256": hashlib.sha256(der).hexdigest()}
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=name_of)
 async def test_a_route_works_for_its_roles_and_for_nobody_else(api: Api, route: Route) -> None:
     path = await path_of(api, route)
     body = BODIES.get(route.path)
+    if route.path == "/v1/signers":
+        body = {"certificate": base64.b64encode(api.world.services.signers.signers[0].certificate).decode()}
+    if route.path == TRUST and route.method == "POST":
+        body = certificates_body(api.world.services.signers.signers[0].certificate)
     if route.roles:
         for by, status in ((None, 401), ("no-such-token", 401)):
             refused = await api.call(route.method, path, body, by=by)
@@ -241,7 +261,7 @@ async def test_health_readiness_and_metrics(api: Api) -> None:
     await api.issue()
     await api.call("POST", "/v1/doses", held("D-2"))
     assert (await api.call("GET", "/healthz", by=None)).body == {"status": "ok"}
-    assert (await api.call("GET", "/readyz", by=None)).body == {"status": "ok", "failing": []}
+    assert (await api.call("GET", "/readyz", by=None)).body == {"status": "ok", "failing": [], "warnings": []}
     metrics = (await api.call("GET", "/metrics", by=None)).body.decode()
     assert 'printsvc_doses{outcome="held"} 1.0' in metrics
     assert 'printsvc_doses{outcome="certified"} 1.0' in metrics

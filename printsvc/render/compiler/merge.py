@@ -32,8 +32,8 @@ class Flag(NamedTuple):
     rank: int
 
 
-FlagOf = Callable[[Node], Flag]
-"""Which flag a node, there or not there in a variant, goes with."""
+FlagOf = Callable[[Node], Flag | None]
+"""Which flag a node, there or not there in a variant, goes with; None where another variant shows that difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,10 @@ def _merge(base: Node, variants: Sequence[tuple[FlagOf, Node]], condition: Condi
     for flag_of, variant in variants:
         if variant == base:
             continue
+
+        def insert(at: int, nodes: Sequence[Node], flag_of: FlagOf = flag_of) -> None:
+            before[at] += [(flag, node) for node in nodes if (flag := flag_of(node)) is not None]
+
         for tag, i1, i2, j1, j2 in SequenceMatcher(None, kids, variant.kids, autojunk=False).get_opcodes():
             if tag == "equal":
                 continue
@@ -69,12 +73,12 @@ def _merge(base: Node, variants: Sequence[tuple[FlagOf, Node]], condition: Condi
             for index in range(i1, i2):
                 pair = next((j for j in range(at, j2) if _alike(kids[index], variant.kids[j])), None)
                 if pair is None:
-                    absent[index].append(flag_of(kids[index]))
+                    absent[index] += [flag] if (flag := flag_of(kids[index])) is not None else []
                     continue
-                before[index] += [(flag_of(kid), kid) for kid in variant.kids[at:pair]]
+                insert(index, variant.kids[at:pair])
                 deeper[index].append((flag_of, variant.kids[pair]))
                 at = pair + 1
-            before[i2] += [(flag_of(kid), kid) for kid in variant.kids[at:j2]]
+            insert(i2, variant.kids[at:j2])
     merged: list[Merged] = []
     for index in range(len(kids) + 1):
         for flag, node in sorted(before[index], key=lambda added: added[0].rank):

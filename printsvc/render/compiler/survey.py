@@ -138,12 +138,14 @@ def flag_variants(form: Form, drawn: Survey, axes: Sequence[Axis]) -> list[tuple
     moving = {axis.subject: index for index, axis in enumerate(axes) if axis.kind == SIZE}
 
     def of_slot(size: int) -> FlagOf:
-        def flag_of(node: Node) -> Flag:
+        def flag_of(node: Node) -> Flag | None:
             names = {name for leaf in list_leaves(node) if (name := slot_name(leaf)) is not None}
             if len(names) != 1 or not names <= moving.keys():
                 raise compile_error(form.form_id, "a slot's size changes what is not its own", min(names, default=""))
             index = moving[names.pop()]
-            return Flag(index, min(size, len(axes[index].values) - 1), len(axes[index].values), index * 100)
+            count = len(axes[index].values)
+            # A slot with fewer sizes than others stands at its last one from then on: that was seen already.
+            return Flag(index, size, count, index * 100) if size < count else None
 
         return flag_of
 

@@ -1,0 +1,1 @@
+"""Decoders under fire: targets for atheris, whose seeds the test suite replays."""
