@@ -380,8 +380,11 @@ def test_no_reader_complains(stamper: Stamper, sample: PageData, tmp_path: Path)
 
 
 def elements(node: pikepdf.Object) -> list[tuple[str, str, tuple[Any, ...]]]:
-    """Every structure element in order: its kind, alternative text, and how many marked contents it has."""
-    found = []
+    """Every structure element in order: its kind, alternative text, and how many marked contents it has.
+
+    A group with nothing in it is none: the box of a line that was drawn says nothing to a reader.
+    """
+    found: list[tuple[str, str, tuple[Any, ...]]] = []
     own = 0
     kids = node.get("/K", [])
     for kid in kids if isinstance(kids, pikepdf.Array) else [kids]:
@@ -390,6 +393,8 @@ def elements(node: pikepdf.Object) -> list[tuple[str, str, tuple[Any, ...]]]:
         else:
             own += 1
     attributes = tuple(sorted((key, str(value)) for key, value in node.get("/A", {}).items() if key == "/O"))
+    if node.get("/S") in ("/Div", "/NonStruct") and not own and not found:
+        return []
     return [(str(node.get("/S", "")), str(node.get("/Alt", "")), (own, attributes)), *found]
 
 
