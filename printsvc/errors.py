@@ -24,6 +24,7 @@
         SignerError             no signer can sign now
         RenderError             no worker could draw the page
           RenderBusyError       too many pages wait: the only one that the sender's patience settles (429)
+          SealTimeError         the time stamping authority did not answer
         SiteError
 
 A forged, expired or revoked code is a *verdict* (a value), never an exception.
@@ -185,6 +186,10 @@ class RenderError(UnavailableError):
 
 class RenderBusyError(RenderError):
     code = "render_busy"
+
+
+class SealTimeError(RenderError):
+    code = "seal_time_unavailable"
 
 
 class SiteError(UnavailableError):

@@ -23,6 +23,9 @@ _DAY_OR_MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
 @click.group()
 def keys() -> None:
     """Signing keys: CSCA, document signers, and their lives."""
+    import os
+
+    os.umask(0o077)
 
 
 def _tell(as_json: bool, document: dict[str, Any], *lines: tuple[str, str]) -> None:
@@ -141,10 +144,10 @@ def plan(settings: Settings, desk: OpenDesk, as_json: bool, **wanted: Any) -> No
 
 
 @keys.command("rotate")
-@click.option("--to", "name", metavar="KID", help="The planned signer to change to.  [the next one; made if none is]")
+@click.option("--to", metavar="KID", help="The planned signer to change to.  [the next one; made if none is]")
 @_plan_options
 @with_desk
-def rotate(settings: Settings, desk: OpenDesk, as_json: bool, name: str | None, **wanted: Any) -> None:
+def rotate(settings: Settings, desk: OpenDesk, as_json: bool, to: str | None, **wanted: Any) -> None:
     """Let the next signer sign from now on. Services go on without a pause; what was signed stays good.
 
     With --to it may be repeated: a signer that signs already is left alone.
@@ -156,8 +159,8 @@ def rotate(settings: Settings, desk: OpenDesk, as_json: bool, name: str | None, 
     with desk() as opened:
         records = _records(opened)
         before = find_signing(records)
-        if name is not None:
-            thumbprint = get_record(records, name).thumbprint
+        if to is not None:
+            thumbprint = get_record(records, to).thumbprint
         else:
             planned = next_planned(records, clock())
             if planned is None:
@@ -283,6 +286,8 @@ def _plan(
     from printsvc.flows.keymaking import Wanted, default_period, find_planned, make_signer
     from printsvc.flows.keys import signer_document
 
+    if "v" not in given["usages"]:
+        raise click.UsageError("--usage v must be among the usages: the service issues vaccination certificates.")
     now = clock()
     stores = open_key_stores(settings)
     store = stores[given["key_store"] or ("pkcs11" if settings.pkcs11_module else "file")]

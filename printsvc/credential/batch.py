@@ -100,7 +100,7 @@ def _keys_of(dsc: Dsc) -> Iterator[TrustedKey]:
 def _is_authority(der: bytes) -> bool:
     try:
         limits = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.ExtensionNotFound):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return False
     return limits.value.ca
 

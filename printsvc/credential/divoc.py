@@ -164,7 +164,8 @@ def unzip(data: bytes) -> bytes:
 
 
 def _zip_bytes(code: str | bytes) -> bytes:
-    if len(code) > MAX_BYTES:
+    is_json = code[:1] in ("{", b"{")
+    if len(code) > (MAX_DECOMPRESSED if is_json else MAX_BYTES):
         raise CodeError("container", "The code is longer than any QR code.", vi="Mã dài hơn mọi mã QR.")
     if isinstance(code, bytes):
         return code

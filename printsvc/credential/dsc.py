@@ -96,7 +96,8 @@ def read_dsc(der: bytes, kid: Kid | None = None) -> Dsc:
             usages=_usages(certificate.tbs_certificate_bytes),
             public_key=key,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+    # TypeError: the library raises it for a name whose parts have types that do not fit.
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _unreadable() from None
 
 

@@ -21,6 +21,7 @@ from printsvc.errors import NotHcertError
 
 _AROUND: Final = "\ufeff\r\n\t "
 """What scanners and editors put before a code; none of it begins one."""
+_MARK: Final = "\ufeff".encode()
 
 
 def recognise(code: str | bytes) -> CredentialFormat | None:
@@ -28,7 +29,9 @@ def recognise(code: str | bytes) -> CredentialFormat | None:
     if isinstance(code, bytes):
         if code.startswith(ZIP_BEGINS):
             return CredentialFormat.DIVOC
-        code = code[:64].decode("latin-1") if code.lstrip()[:1] not in (b"{", b"[") else code.decode("latin-1")
+        bare = code.removeprefix(_MARK).lstrip()
+        # Of JSON all is looked at; of anything else how it begins.
+        code = (bare if bare[:1] in (b"{", b"[") else bare[:64]).decode("latin-1")
     text = code.lstrip(_AROUND) if code[:1] in _AROUND else code
     if text.startswith(PREFIX):
         return CredentialFormat.HCERT

@@ -15,7 +15,7 @@ MAX_SHC_TEXT: Final = 7_101
 MAX_BYTES: Final = 4_296
 """Bytes of a code in JSON or ZIP: a QR in byte mode holds 2,953; base64 of as many, 3,940."""
 MAX_DECOMPRESSED: Final = 10_240
-"""Bytes after any decompression: a bomb ends here."""
+"""Bytes after any decompression, and characters of bare JSON: a bomb ends here."""
 
 MAX_CBOR_DEPTH: Final = 16
 MAX_CBOR_ITEMS: Final = 4_096

@@ -106,7 +106,8 @@ def canonical_proof(proof: Mapping[str, Any]) -> str:
 def read_graph(quads: str) -> Graph:
     """Return what canonical N-Quads say. Raises CodeError."""
     nodes: dict[str, dict[str, tuple[str, ...]]] = {}
-    for line in quads.splitlines():
+    # Not splitlines: it also splits at characters that a literal holds as they are.
+    for line in filter(None, quads.split("\n")):
         match = _QUAD.fullmatch(line)
         if match is None:
             raise CodeError("structure", "The credential's canonical form cannot be read.", vi="Nội dung mã bị hỏng.")

@@ -298,7 +298,7 @@ def issuer_name(der: bytes) -> str:
     """Return the issuer of a certificate that was read before, as RFC 4514 has it, cut where it is long."""
     try:
         return x509.load_der_x509_certificate(der).issuer.rfc4514_string()[:MAX_TEXT]
-    except ValueError:
+    except (ValueError, TypeError):
         return ""
 
 

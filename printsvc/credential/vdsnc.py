@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from printsvc.credential.cose import Algorithm
-from printsvc.credential.dsc import Usage, read_dsc
-from printsvc.credential.limits import MAX_CHAIN_DER
+from printsvc.credential.dsc import Dsc, Usage, read_dsc
+from printsvc.credential.limits import MAX_CHAIN_DER, MAX_DECOMPRESSED
 from printsvc.credential.reading import Reading, Signer, make_claims, make_dose, member, objects, text_or_none
 from printsvc.credential.revocation import RevocationSubject
 from printsvc.credential.strictjson import parse_base64url, parse_json
@@ -39,12 +39,15 @@ _DIGESTS: Final[dict[str, hashes.HashAlgorithm]] = {
     "ES512": hashes.SHA512(),
 }
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+_UNREADABLE: Final = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _STATE = re.compile(r"[A-Z<]{1,3}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T.{5,20})?")
 
 
 def read_vdsnc(text: str) -> Reading:
     """Return what a seal says; a list of one is read as that one. Raises CodeError with the step that failed."""
+    if len(text) > MAX_DECOMPRESSED:
+        raise CodeError("container", "The code is longer than any QR code.", vi="Mã dài hơn mọi mã QR.")
     document = parse_json(text)
     if isinstance(document, list) and len(document) == 1:
         document = document[0]
@@ -72,8 +75,8 @@ def read_vdsnc(text: str) -> Reading:
         if pinned:
             return pinned
         anchors = trust.keys.anchors(CredentialFormat.VDS_NC)
-        issued = (_issued(certificate, anchor.certificate) for anchor in anchors if anchor.certificate is not None)
-        return [key for key in issued if key is not None]
+        issued = _issued(certificate, tuple(one.certificate for one in anchors if one.certificate is not None))
+        return [] if issued is None else [issued]
 
     def agrees(signer: Signer) -> bool:
         return digest is not None and _agrees(signer.public_key, digest, signature, signed)
@@ -112,31 +115,58 @@ def read_vdsnc(text: str) -> Reading:
 
 
 @lru_cache(maxsize=256)
-def _issued(der: bytes, anchor_der: bytes) -> TrustedKey | None:
-    """Return the signer of `der` where this CSCA issued it for VDS-NC; within the time of both. None otherwise."""
+def _issued(der: bytes, anchors: tuple[bytes, ...]) -> TrustedKey | None:
+    """Return the signer of `der` where one of these CSCAs issued it for VDS-NC, within the time of both; else None."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-        anchor = x509.load_der_x509_certificate(anchor_der)
-        certificate.verify_directly_issued_by(anchor)
+        issuer = certificate.issuer.public_bytes()
         limits = _extension(certificate, x509.BasicConstraints)
-        if limits is not None and limits.ca:
-            return None
         usages = _extension(certificate, x509.ExtendedKeyUsage)
-        allowed = usages is None or any(one.dotted_string == OID_VDS_NC_SIGNER for one in usages)
-        dsc, above = read_dsc(der), read_dsc(anchor_der)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion, CredentialError):
+        dsc = read_dsc(der)
+    except (ValueError, TypeError, UnsupportedAlgorithm, CredentialError, *_UNREADABLE):
+        return None
+    if limits is not None and limits.ca:
+        return None
+    above = next((one for one in map(_authority, anchors) if one is not None and one.issued(certificate, issuer)), None)
+    if above is None:
         return None
     key = TrustedKey(
         kid=dsc.thumbprint,
         format=CredentialFormat.VDS_NC,
         public_key=dsc.public_key,
-        not_before=max(dsc.not_before, above.not_before),
-        not_after=min(dsc.not_after, above.not_after),
+        not_before=max(dsc.not_before, above.dsc.not_before),
+        not_after=min(dsc.not_after, above.dsc.not_after),
         country=dsc.country,
         certificate=der,
     )
+    allowed = usages is None or any(one.dotted_string == OID_VDS_NC_SIGNER for one in usages)
     # A signer of passports may not sign proofs of health: known, and allowed nothing that a proof can be.
     return key if allowed else replace(key, usages=frozenset({Usage.RECOVERY}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    subject: bytes
+    certificate: x509.Certificate
+    dsc: Dsc
+
+    def issued(self, certificate: x509.Certificate, issuer: bytes) -> bool:
+        if issuer != self.subject:
+            return False
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return False
+        return True
+
+
+@lru_cache(maxsize=2048)
+def _authority(der: bytes) -> _Authority | None:
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return _Authority(certificate.subject.public_bytes(), certificate, read_dsc(der))
+    except (ValueError, TypeError, UnsupportedAlgorithm, CredentialError, *_UNREADABLE):
+        return None
 
 
 def _extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:

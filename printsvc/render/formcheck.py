@@ -19,6 +19,7 @@ from printsvc.errors import InputError, PrintsvcError, RenderError
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace
 from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
+from printsvc.render.pagesyntax import check_syntax, line_of_slot
 from printsvc.render.scan import read_codes
 from printsvc.render.template import FormLibrary
 
@@ -77,6 +78,7 @@ class _Check:
                 self.check_slots(form, page)
             if not self.found:
                 self.check_drawn(form, sample)
+        self.check_conditions(form)
         return self.findings()
 
     def findings(self) -> list[Finding]:
@@ -99,6 +101,13 @@ class _Check:
                         "Chỉ dùng màu đen và trắng: máy in 1 bit làm vỡ màu xám.",
                         "Only black and white: a 1-bit printer breaks a tint up.",
                     )
+
+    def check_conditions(self, form: Form) -> None:
+        """The page depends on data in no way that a stamp could not know of."""
+        told = {one.line for one in self.found.values() if one.file == "page.html"}
+        for misuse in check_syntax(self.texts["page.html"], form):
+            if misuse.line not in told:
+                self.add("page.html", misuse.line, "condition", misuse.vi, misuse.en)
 
     def check_outside(self, name: str, text: str) -> None:
         for number, line in _lines(text):
@@ -347,7 +356,8 @@ class _Check:
 
     def add_slot(self, name: str, code: str, vi: str, en: str) -> None:
         rule = ".".join("*" if part.isdigit() else part for part in name.split("."))
-        line = self.line_of("page.html", f'"{name}"', f'"{name.rpartition(".")[2]}"')
+        page = self.texts["page.html"]
+        line = line_of_slot(page, name) or self.line_of("page.html", f'"{name.rpartition(".")[2]}"')
         self.add("page.html", line, code, vi, en, slot=rule)
 
     def add_unreadable(self, error: RenderError) -> None:

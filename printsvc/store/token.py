@@ -115,7 +115,7 @@ class Token:
         from pkcs11 import MGF, Attribute, Mechanism, ObjectClass
 
         def sign(session: Session) -> bytes:
-            key = self._private.get(key_id)
+            key: Any = self._private.get(key_id)
             if key is None:
                 wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
                 key = self._private[key_id] = list(session.get_objects(wanted))[0]  # noqa: RUF015 (ends the search)

@@ -14,7 +14,7 @@ from printsvc.flows.verify import verify_file, verify_request
 from printsvc.web.bodies import json_response, read_json
 from printsvc.web.keys import SERVICES
 
-FILES = ("application/pdf", "image/png", "image/jpeg", "text/plain")
+FILES = ("application/pdf", "application/zip", "image/png", "image/jpeg", "text/plain")
 
 
 class VerifyIn(BaseModel):

@@ -15,7 +15,7 @@ NAMES = tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.py") if
 
 
 @click.command()
-@click.argument("name", type=click.Choice([name for name in NAMES if name not in ("people", "measure")]))
+@click.argument("name", type=click.Choice([name for name in NAMES if name not in ("people", "measure", "peers")]))
 @click.option("--seconds", type=click.FloatRange(min=1), help="Spend about that long.")
 @click.option("--count", type=click.IntRange(min=1), envvar="PEERS_N", help="Make or check that many.")
 @click.option("--processes", type=click.IntRange(min=1), envvar="PEERS_PROCESSES", help="[as many as processors]")

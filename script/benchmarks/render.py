@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks import peers
 from benchmarks.measure import LoopClock, Plan, percentile, rss_mb
 from benchmarks.people import SITES, dose_events
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
@@ -46,8 +47,8 @@ SLOW_PERSONS = 16
 ROUNDS = 6
 MEMORY_COUNT = 200_000
 SECONDS = 60.0
-# Of the time: signed stamps, stamps alone, WeasyPrint, the same in one process alone, parts, the loop.
-SHARES = {"signed": 0.3, "unsigned": 0.08, "slow": 0.22, "alone": 0.14, "alone_slow": 0.14, "loop": 0.06}
+# Of the time: signed stamps, stamps alone, WeasyPrint, the same in one process alone, the loop, the other programs.
+SHARES = {"signed": 0.3, "unsigned": 0.08, "slow": 0.22, "alone": 0.14, "alone_slow": 0.14, "loop": 0.06, "peers": 0.06}
 
 
 @dataclass(slots=True)
@@ -100,6 +101,25 @@ class Bench:
         setattr(template, "encode_qr", cache(qr.encode_qr))  # noqa: B010 - no part of the module's interface
         for page in self.pages:
             self.drawer.library.render_pdf(FORM, page)
+        codes = [qr.encode_qr(page["qr"], level=form.qr.level, min_version=form.qr.min_version) for page in self.pages]
+        self.codes = [code.png() for code in codes]
+        self._peers: dict[str, peers.Peer] = {}
+
+    def peer(self, name: str, seconds: float) -> Turn:
+        """Draw with one of the others; the first page, in which it opens its fonts, is not counted."""
+        if name not in self._peers:
+            library = self.drawer.library
+            found = self._peers[name] = peers.open_peer(name, library, FORM, library.sample(FORM), self.folder)
+            found.draw(self.pages[0], self.codes[0])
+        turn = Turn()
+        begun = now = time.perf_counter()
+        while now < begun + seconds:
+            number = turn.count % SLOW_PERSONS
+            turn.bytes += len(self._peers[name].draw(self.pages[number], self.codes[number]))
+            turn.count += 1
+            now = time.perf_counter()
+        turn.seconds = now - begun
+        return turn
 
     def signed(self, count: int, seconds: float) -> Turn:
         """Sign, stamp and write until `count` are made or the time is over."""
@@ -247,6 +267,7 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
     crew.ask("signed", min(WARM, plan.count or WARM), out_of_time)
     before = crew.ask("rss")
     signed, unsigned, slow, alone, alone_slow = ([Turn() for _ in range(plan.processes)] for _ in range(5))
+    others = {name: [Turn() for _ in range(plan.processes)] for name in peers.NAMES if not peers.missing(name)}
     rates = []
     rounds = ROUNDS if plan.count is None else max(1, min(ROUNDS, plan.count // plan.processes // 200))
     for number in range(rounds):
@@ -260,6 +281,8 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
         _add(signed, turns)
         _add(slow, crew.ask("slow", _share(plan, "slow") / rounds))
         _add(unsigned, crew.ask("unsigned", _share(plan, "unsigned") / rounds))
+        for name, turns_of in others.items():
+            _add(turns_of, crew.ask("peer", name, _share(plan, "peers") / rounds / len(others)))
         _add(alone, crew.ask("signed", 10**9, _share(plan, "alone") / rounds, alone=True))
         _add(alone_slow, crew.ask("slow", _share(plan, "alone_slow") / rounds, alone=True))
     split = crew.ask("split", 500, alone=True)[0]
@@ -272,8 +295,10 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
     worst = max(range(plan.processes), key=lambda number: after[number] - before[number])
     every, slow_every = _sum(signed), _sum(slow)
     ways = dict(every.ways)
+    per_s = {name: round(sum(turn.per_s for turn in turns), 1) for name, turns in others.items()}
+    whole = sum(turn.per_s for turn in signed)
     return {
-        "certificates_per_s": round(sum(turn.per_s for turn in signed), 1),
+        "certificates_per_s": round(whole, 1),
         "stamp": {
             "per_s_1": round(alone[0].per_s, 1),
             "per_s_all": round(sum(turn.per_s for turn in unsigned), 1),
@@ -288,6 +313,8 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
         },
         "ratio_per_core": round(every.per_s / slow_every.per_s, 1),
         "ratio_unsigned": round(_sum(unsigned).per_s / slow_every.per_s, 1),
+        "peers": {name: per_s.get(name) or peers.missing(name) for name in peers.NAMES},
+        "ratio_fastest_peer": round(whole / max(per_s.values()), 1) if per_s else None,
         "rss_mb_start": round(before[worst], 1),
         "rss_mb_end": round(after[worst], 1),
         "rss_certificates": made,

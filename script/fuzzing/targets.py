@@ -10,7 +10,7 @@ from mutating.world import make_world
 from vectors.signing import NOW
 
 from printsvc.credential.base45 import encode_base45, parse_base45
-from printsvc.credential.batch import verify_line
+from printsvc.credential.batch import ring_of, verify_line
 from printsvc.credential.cbor import parse_cbor
 from printsvc.credential.cose import parse_cose_sign1
 from printsvc.credential.divoc import read_divoc, unzip
@@ -69,7 +69,7 @@ def quads(data: bytes) -> None:
 
 def certificate(data: bytes) -> None:
     with suppress(CredentialError):
-        read_dsc(data)
+        ring_of([read_dsc(data)])
 
 
 def hcert(data: bytes) -> None:

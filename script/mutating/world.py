@@ -106,7 +106,18 @@ def make_world() -> World:
 def alter(world: World, name: CredentialFormat, rng: random.Random) -> Code:
     """Return an altered code of a format."""
     one, two = rng.choice(world.codes[name]), rng.choice(world.codes[name])
+    if rng.random() < 0.01:
+        return _grown(one, rng)
     return _ALTER[name](one, two, world, rng)
+
+
+def _grown(code: Code, rng: random.Random) -> Code:
+    """Return a code that is too much: itself again and again, or filled with one character."""
+    cut = rng.randrange(len(code))
+    times = rng.choice((10, 1_000, 100_000))
+    if isinstance(code, bytes):
+        return code[:cut] + rng.choice((code[:20], b"\0", b"P")) * times + code[cut:]
+    return code[:cut] + rng.choice((code[:20], "0", "[", "{", '{"a":', " ", ":")) * times + code[cut:]
 
 
 def _alter_hcert(one: Any, two: Any, world: World, rng: random.Random) -> Code:

@@ -204,6 +204,7 @@ PACKED = divoc.pack(SIGNED)
         ("UEsDB*", Step.ENCODING),
         ("PK\x03\x04€", Step.ENCODING),
         (b"PK\x03\x04" + bytes(5_000), Step.CONTAINER),
+        (CONTENT.decode() + " " * 10_000 + "1", Step.CONTAINER),
         (divoc.pack(b"[]"), Step.STRUCTURE),
         (divoc.pack(b"{}"), Step.STRUCTURE),
         (divoc.pack(CONTENT[:-1] + b',"issuer":""}'), Step.STRUCTURE),

@@ -117,6 +117,14 @@ def test_who_a_csca_vouches_for() -> None:
     assert judge(vdsnc.make_vdsnc(rsa_key)).verdict is Outcome.BAD_SIGNATURE
 
 
+def test_a_csca_with_an_rsa_key_among_many() -> None:
+    authority = make_holder("RSA CSCA", rsa.generate_private_key(65537, 2048), is_ca=True)
+    signer = make_holder("Signer", issuer=authority)
+    namesake = make_holder("RSA CSCA", is_ca=True)
+    assert judge(vdsnc.make_vdsnc(signer), pin(CSCA, STRANGER, namesake, authority, is_anchor=True)).is_valid
+    assert judge(vdsnc.make_vdsnc(signer), pin(CSCA, namesake, is_anchor=True)).verdict is Outcome.UNKNOWN_SIGNER
+
+
 def test_times_are_the_signers() -> None:
     short = make_holder("Short", issuer=CSCA, not_after=NOW + timedelta(days=1))
     code = vdsnc.make_vdsnc(short)
@@ -176,6 +184,7 @@ def changed(**seal: Any) -> str:
         (json.dumps(GOOD).replace('"v": 1', '"v": "\\ud800"'), Step.STRUCTURE),
         (json.dumps(GOOD | {"data": {"hdr": [], "msg": {}}}), Step.STRUCTURE),
         (json.dumps([GOOD, GOOD]), Step.STRUCTURE),
+        (json.dumps(GOOD) + " " * 10_000 + "1", Step.CONTAINER),
         (changed(sigvl=5), Step.STRUCTURE),
         (changed(sigvl="*"), Step.ENCODING),
         (changed(cer="A"), Step.ENCODING),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,19 +21,19 @@ from printsvc.render.template import FormLibrary
 ROOT = Path(__file__).resolve().parents[2]
 RECEIPT = FormId("receipt80/43-2022")
 
-Edited = Callable[[str, str], FormLibrary]
+Edited = Callable[..., FormLibrary]
 
 
 @pytest.fixture
 def edited(tmp_path: Path, fonts: Path) -> Edited:
-    """`edited(old, new)`: a library of the receipt alone, with one change in its page."""
+    """`edited(old, new)`: a library of the receipt alone, with one change in its page or another file."""
 
-    def edit(old: str, new: str) -> FormLibrary:
+    def edit(old: str, new: str, file: str = "page.html") -> FormLibrary:
         folder = tmp_path / RECEIPT
         folder.mkdir(parents=True)
         for source in (ROOT / "templates" / RECEIPT).iterdir():
             text = source.read_bytes()
-            if source.name == "page.html":
+            if source.name == file:
                 assert old.encode() in text
                 text = text.replace(old.encode(), new.encode(), 1)
             folder.joinpath(source.name).write_bytes(text)
@@ -72,28 +73,104 @@ def test_merged_variants_are_each_what_they_were_and_add_up() -> None:
 # --- what is refused
 
 
-def test_a_text_that_moves_another_is_refused(edited: Edited) -> None:
-    library = edited("</body>", '<p style="position:absolute;top:1mm;left:1mm">{{ page.sex }}<b>x</b></p></body>')
-    with pytest.raises(RenderError, match=r"receipt80/43-2022/page\.html, slot .*: a slot's text changes"):
+def line_of(needle: str, file: str = "page.html") -> int:
+    """The line of the receipt's file, as it is, in which that stands first."""
+    lines = (ROOT / "templates" / RECEIPT / file).read_text("utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if needle in line)
+
+
+def line_of_slot(name: str) -> int:
+    return line_of(f'"{name}"')
+
+
+def refusal(library: FormLibrary) -> str:
+    with pytest.raises(RenderError) as caught:
         compile_form(library, RECEIPT)
+    assert type(caught.value) is RenderError, "it goes from one process to another"
+    return caught.value.en
+
+
+def test_a_text_that_moves_another_is_refused(edited: Edited) -> None:
+    """What comes after the last slot: that one is named."""
+    said = refusal(edited("</body>", '<p style="position:absolute;top:1mm;left:1mm">{{ page.sex }}<b>x</b></p></body>'))
+    where = f"receipt80/43-2022/page.html, line {line_of_slot('site_name')}, slot site_name"
+    assert said == f"{where}: a slot's text changes what is not its own."
+
+
+def test_a_slot_that_its_own_text_moves_is_refused(edited: Edited) -> None:
+    """It ends at a fixed place and is as wide as its text: nobody can tell where it begins."""
+    old = '{{ slot("sex", page.sex, 37, 81, 33, 4.8, "b") }}'
+    style = 'position:absolute;right:2mm;top:81mm;font-size:{{ fit["sex"] }}pt'
+    said = refusal(edited(old, f'<div class="slot b" data-slot="sex" style="{style}">{{{{ page.sex }}}}</div>'))
+    where = f"receipt80/43-2022/page.html, line {line_of_slot('sex')}, slot sex"
+    assert said == f"{where}: its text is not set as HarfBuzz sets it, or not aligned so."
 
 
 def test_a_text_in_two_runs_is_refused(edited: Edited) -> None:
-    library = edited("{{ text }}", "{{ text }}<i>x</i>")
-    with pytest.raises(RenderError, match=r"page\.html, slot \S+: its text is drawn in several runs"):
-        compile_form(library, RECEIPT)
+    said = refusal(edited("{{ text }}", "{{ text }}<i>x</i>"))
+    assert re.fullmatch(r"receipt80/43-2022/page\.html, line \d+, slot \S+: its text is drawn in several runs\.", said)
 
 
-def test_a_slot_that_form_toml_does_not_know_is_refused(edited: Edited) -> None:
-    library = edited("</body>", '<div data-slot="nickname" style="position:absolute">x</div></body>')
-    with pytest.raises(RenderError, match=r"page\.html, slot nickname"):
-        compile_form(library, RECEIPT)
+def test_a_slot_that_form_toml_does_not_know_is_refused(edited: Edited, tmp_path: Path) -> None:
+    said = refusal(edited("</body>", '<div class="slot" data-slot="nickname" style="left:0">x</div></body>'))
+    where = f"receipt80/43-2022/page.html, line {line_of('</body>')}, slot nickname"
+    assert said == f"{where}: it is in form.toml or in the page, but not in both."
 
 
-def test_letters_set_apart_are_refused(edited: Edited) -> None:
-    library = edited("</head>", "<style>.slot { letter-spacing: 0.3pt }</style></head>")
-    with pytest.raises(RenderError, match=r"page\.html, slot \S+: its text is not set as HarfBuzz sets it"):
-        compile_form(library, RECEIPT)
+def test_a_slot_that_is_called_and_not_declared_is_refused(edited: Edited) -> None:
+    said = refusal(edited("</body>", '{{ slot("nickname", page.sex, 1, 1, 3, 3) }}</body>'))
+    where = f"receipt80/43-2022/page.html, line {line_of('</body>')}, slot nickname"
+    assert said == f"{where}: form.toml does not declare it."
+
+
+def test_a_slot_that_the_page_does_not_show_is_refused(edited: Edited) -> None:
+    said = refusal(edited("[slots.sex]", "[slots.address]\nsizes_pt = [7]\n[slots.sex]", "form.toml"))
+    where = f"receipt80/43-2022/form.toml, line {line_of('[slots.sex]', 'form.toml')}, slot address"
+    assert said == f"{where}: it is in form.toml or in the page, but not in both."
+
+
+@pytest.mark.parametrize(
+    "style",
+    ["letter-spacing: 0.3pt", "word-spacing: 2pt", "font-variant-caps: small-caps", "text-transform: uppercase",
+     "text-decoration-line: underline", "direction: rtl", "hyphens: auto", "white-space: nowrap",
+     "overflow-wrap: normal", "text-align-all: justify"],
+)  # fmt: skip
+def test_a_style_that_the_stamp_does_not_know_is_refused(edited: Edited, style: str) -> None:
+    name = style.partition(":")[0]
+    said = refusal(edited("@page", f".slot {{ {style} !important }}\n@page", "style.css"))
+    where = f"receipt80/43-2022/page.html, line {line_of_slot('authority')}, slot authority"
+    assert said == f"{where}: the stamp cannot draw its {name}."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("</body>", "{{ page.nickname }}</body>", "A page's data have no field nickname."),
+        ("</body>", "{% iff %}</body>", "TemplateSyntaxError: Encountered unknown tag 'iff'.."),
+        (
+            "</body>",
+            "{% if page.full_name == 'NGUYỄN VĂN A' %}<b>x</b>{% endif %}</body>",
+            "page.full_name differs from person to person: it may only be shown as it is, or be asked whether it is "
+            "empty.",
+        ),
+        (
+            "</body>",
+            '<div class="at">{{ page.uvci }}</div></body>',
+            "page.uvci differs from person to person, and no slot of form.toml is for it.",
+        ),
+    ],
+)
+def test_what_depends_on_the_person_is_refused_with_its_line(edited: Edited, old: str, new: str, said: str) -> None:
+    assert refusal(edited(old, new)) == f"receipt80/43-2022/page.html, line {line_of(old)}: {said}"
+
+
+def test_what_only_two_variants_together_show_is_refused(edited: Edited) -> None:
+    """A reprint with an unused fourth row: no variant alone has it."""
+    new = '{% if page.copy_number > 1 and not page.rows[3] %}<div class="rule" style="{{ box(1, 2, 9, 0) }}"></div>'
+    said = refusal(edited("</body>", new + "{% endif %}</body>"))
+    assert re.fullmatch(
+        r"receipt80/43-2022/page\.html, line \d+, slot \S+: its variants do not add up, at or after this slot\.", said
+    )
 
 
 # --- what is kept

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
@@ -112,3 +113,27 @@ def test_no_table_has_a_clock_or_a_value_of_the_databases_own() -> None:
     for table in metadata.sorted_tables:
         for column in table.columns:
             assert column.server_default is None, f"{table.name}.{column.name}: the code says what is stored"
+
+
+def test_signers_of_before_their_life_had_states_go_on(empty_url: str) -> None:
+    """The one that is valid longest signed: it goes on, for half a year from its beginning."""
+    day = 86_400_000_000
+    rows = [("old", 0, 700 * day), ("new", 100 * day, 800 * day), ("short", 0, 50 * day)]
+    with contextlib.closing(Store(empty_url)) as store:
+        store.submit(lambda c: command.upgrade(migrate._config(c), "0003")).result()
+        insert = text(
+            "INSERT INTO signers (thumbprint, kid, role, certificate, not_before, not_after, created_at)"
+            " VALUES (:name, :name, 'dsc', :der, :begins, :ends, 5)"
+        )
+        for name, begins, ends in rows:
+            values = {"name": name, "der": b"der", "begins": begins, "ends": ends}
+            store.submit(lambda c, v=values: c.execute(insert, v)).result()
+        migrate.upgrade(store)
+        query = text("SELECT thumbprint, state, signing_until, key_store FROM signers ORDER BY thumbprint")
+        assert store.read_now(lambda c: [tuple(row) for row in c.execute(query)]) == [
+            ("new", "signing", 280 * day, "file"),
+            ("old", "verifying", 180 * day, "file"),
+            ("short", "verifying", 50 * day, "file"),
+        ]
+        version = text("SELECT version FROM signers_version")
+        assert store.read_now(lambda c: c.execute(version).scalar_one()) == 3

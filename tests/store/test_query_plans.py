@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
+from printsvc.domain.revocation import RevocationReason
+from printsvc.domain.uvci import Uvci
 from printsvc.flows import leases
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store import revocation_runs as run_store
+from printsvc.store import revocations as revocation_store
 from printsvc.store.engine import Store
 from printsvc.store.tables import certificates, doses, print_jobs
 
 ROWS = 3000
+NOW = datetime(2021, 10, 30, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -113,3 +119,41 @@ def test_the_worklist_uses_its_index(full_store: Store) -> None:
 def test_finding_a_document_uses_its_index(full_store: Store) -> None:
     plan = plan_of(full_store, lambda c: job_store.site_prints(c, "HN-1", "0" * 64))
     assert "ix_print_jobs_document_sha256" in plan, plan
+
+
+def revoke_all(store: Store) -> None:
+    """Revoke every certificate, in a run of which one item of 100 is still to be done."""
+
+    def fill(connection: Connection) -> None:
+        run = run_store.Run("run", "csv", {}, "a", NOW, ROWS, None)
+        assert run_store.insert_run(connection, run)
+        ids = range(1, ROWS + 1)
+        run_store.insert_items(
+            connection, "run", [run_store.Item(n, str(n), RevocationReason.FRAUD) for n in ids]
+        )  # fmt: skip
+        run_store.end_items(connection, "run", [n for n in ids if n % 100], run_store.REVOKED)
+        new = [
+            revocation_store.NewRevocation(
+                Uvci(str(n)), "", *(hashlib.sha256(bytes([k]) + str(n).encode()).digest()[:16] for k in range(3)),
+                NOW, RevocationReason.FRAUD, f"run:{n}",
+            )
+            for n in ids
+        ]  # fmt: skip
+        assert len(revocation_store.insert_revocations(connection, new, revoked_by="a", now=NOW)) == ROWS
+        connection.execute(text("ANALYZE"))
+
+    store.submit(fill).result()
+
+
+def test_asking_whether_a_certificate_is_revoked_uses_an_index(full_store: Store) -> None:
+    revoke_all(full_store)
+    plan = plan_of(full_store, lambda c: revocation_store.find_by_hash(c, bytes(16)))
+    assert "ix_revocations_current_uci_hash" in plan, plan
+    plan = plan_of(full_store, lambda c: revocation_store.find_current(c, "1"))
+    assert "ix_revocations_current_uvci" in plan or "ix_revocations_uvci" in plan, plan
+
+
+def test_the_next_items_of_a_run_are_found_by_their_index(full_store: Store) -> None:
+    revoke_all(full_store)
+    plan = plan_of(full_store, lambda c: run_store.open_items(c, "run", limit=9))
+    assert "ix_revocation_items_open" in plan or "pk_revocation_items" in plan, plan

@@ -11,6 +11,10 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from printsvc_api_harness import HELD, MATCHED, Api, event, held
 
+from printsvc.domain.revocation import RevocationReason
+from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revoke import begin_query, work
+from printsvc.store.revocations import DoseQuery
 from printsvc.web.openapi import openapi_document
 from printsvc.web.routes import ROUTES, Route
 
@@ -27,6 +31,7 @@ BODIES: dict[str, Any] = {
     "/v1/verify": {"code": "HC1:NONSENSE"},
 }
 TRUST = "/v1/trust-sources/{source}"
+REVOCATIONS = "/v1/revocations"
 
 
 def name_of(route: Route) -> str:
@@ -51,6 +56,8 @@ async def path_of(api: Api, route: Route) -> str:
         "agent_id": agent_id,
         "thumbprint": hashlib.sha256(api.world.services.signers.signers[0].certificate).hexdigest(),
     }
+    if route.path.startswith(REVOCATIONS):
+        return await revocation_path(api, route, issued["uvci"])
     if route.path.endswith("/settle"):
         _, token = await api.enrol()
         await api.lease(token)
@@ -69,6 +76,35 @@ async def path_of(api: Api, route: Route) -> str:
     return route.path.format(**values)
 
 
+async def revocation_path(api: Api, route: Route, uvci: str) -> str:
+    """Return the path of a route of revocations, with something revoked that it can tell of."""
+    services, query = api.world.services, DoseQuery(site_id="HN-1")
+    run = await begin_query(
+        services, "run-of-routes", query, RevocationReason.DATA_ERROR, expected=1, actor="admin"
+    )  # fmt: skip
+    if route.path.endswith("/delta"):
+        await publish_snapshot(services)
+    await work(services, run.run_id)
+    await publish_snapshot(services)
+    digest = hashlib.sha256(uvci.encode()).hexdigest()[:32]
+    batches = (await api.call("GET", REVOCATIONS + "/batches", by=None)).body["batches"]
+    path = route.path.format(run_id=run.run_id, hash=digest, batch_id=batches[0]["batchId"])
+    if route.path.endswith("/csv"):
+        return path + "?dry_run=1&reason=fraud"
+    return path + "?from=1" if route.path.endswith("/delta") else path
+
+
+def body_of_revocations(route: Route, uvci: str) -> dict[str, Any]:
+    """Return what a route of revocations takes."""
+    if route.path.endswith("/csv"):
+        return {"data": f"uvci\n{uvci}\n".encode(), "headers": {"Content-Type": "text/csv"}}
+    if route.path.endswith("/undo"):
+        return {"body": {"uvci": uvci, "reason": "mistake"}}
+    if route.path.endswith("/query"):
+        return {"body": {"query": {"lot": "X"}, "reason": "fraud", "dry_run": True}}
+    return {"body": {"uvci": uvci, "reason": "data_error"}} if route.body else {}
+
+
 def certificates_body(der: bytes) -> dict[str, Any]:
     """Return the body that imports one bare certificate."""
     content = base64.b64encode(der).decode()
@@ -83,14 +119,17 @@ async def test_a_route_works_for_its_roles_and_for_nobody_else(api: Api, route: 
         body = {"certificate": base64.b64encode(api.world.services.signers.signers[0].certificate).decode()}
     if route.path == TRUST and route.method == "POST":
         body = certificates_body(api.world.services.signers.signers[0].certificate)
+    sent: dict[str, Any] = {"body": body}
+    if route.path.startswith(REVOCATIONS):
+        sent = body_of_revocations(route, (await api.call("GET", "/v1/doses/KNOWN")).body["uvci"])
     if route.roles:
         for by, status in ((None, 401), ("no-such-token", 401)):
-            refused = await api.call(route.method, path, body, by=by)
+            refused = await api.call(route.method, path, **sent, by=by)
             assert (refused.status, refused.headers["Content-Type"]) == (status, "application/problem+json")
         for by in set(ROLES) - set(route.roles):
-            assert (await api.call(route.method, path, body, by=by)).status == 403, by
+            assert (await api.call(route.method, path, **sent, by=by)).status == 403, by
     by = route.roles[0] if route.roles else None
-    answer = await api.call(route.method, path, body, by=by)
+    answer = await api.call(route.method, path, **sent, by=by)
     assert answer.status in route.answers, answer.body
     assert answer.headers["Content-Type"].partition(";")[0] == route.media
 

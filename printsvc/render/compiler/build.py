@@ -9,13 +9,19 @@ from typing import Any, Final
 import uharfbuzz as hb
 
 from printsvc.domain.form import FormId
+from printsvc.errors import RenderError
 from printsvc.render.compiler import faces as faces_of
 from printsvc.render.compiler.check import check_drawings, check_whole
 from printsvc.render.compiler.content import MARK, RawPiece, list_pieces, list_statics, number_marks
 from printsvc.render.compiler.drawing import SLOT, Box, Drawing, compile_error
 from printsvc.render.compiler.embed import put_fonts
 from printsvc.render.compiler.merge import Merged, merge
+<<<<<<< HEAD
 from printsvc.render.compiler.objects import ObjectTable, StructureWriter
+=======
+from printsvc.render.compiler.objects import ObjectTable, StructureWriter, deflate_piece
+from printsvc.render.compiler.places import check_template, with_place
+>>>>>>> main
 from printsvc.render.compiler.survey import Survey, flag_variants, moving_slots, survey_form
 from printsvc.render.compiler.variants import Path, base_page, list_axes, slot_paths
 from printsvc.render.fonts import font_bytes
@@ -42,10 +48,19 @@ _TOLERANCE_PX: Final = 0.05  # fit.py's
 def compile_form(library: FormLibrary, form_id: FormId, *, sources: str = "") -> CompiledForm:
     """Return the compiled form; `sources` is the digest of what it is made from.
 
-    RenderError names the file and the slot if the template cannot be compiled: a slot moves what is not its own, two
-    variants do not add up, or its text is drawn in a way that the stamp does not know.
+    RenderError names the file, the line and the slot if the template cannot be compiled: a slot moves what is not its
+    own, two variants do not add up, its text is drawn in a way that the stamp does not know, or the page depends on
+    something of a person that the stamp does not ask.
     """
+    try:
+        return _compile(library, form_id, sources)
+    except RenderError as error:
+        raise with_place(library, form_id, error) from error
+
+
+def _compile(library: FormLibrary, form_id: FormId, sources: str) -> CompiledForm:
     form = library.form(form_id)
+    check_template(library, form)
     paths = slot_paths(form)
     page = base_page(form, library.sample(form_id), paths)
     drawn = survey_form(library, form, paths, page)
@@ -231,10 +246,10 @@ def _qr_image(form_id: str, drawn: Survey) -> tuple[str, bytes]:
     """The image that is another one with another QR text."""
     one, other = _images(drawn.base), _images(drawn.longer)
     if one.keys() != other.keys():
-        raise compile_error(form_id, "its pictures have other names with other data")
+        raise compile_error(form_id, "its pictures have other names with other data", about="qr")
     changed = [name for name, thing in one.items() if thing.stream != other[name].stream]
     if len(changed) != 1:
-        raise compile_error(form_id, "it must have one QR, and no other picture that depends on the data")
+        raise compile_error(form_id, "it must have one QR, and no other picture that depends on the data", about="qr")
     return changed[0], one[changed[0]].reference
 
 

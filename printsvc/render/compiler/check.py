@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from printsvc.domain.form import PageData
-from printsvc.render.compiler.drawing import compile_error, draw
+from printsvc.render.compiler.drawing import TM, Drawing, compile_error, draw
 from printsvc.render.compiler.survey import Survey
-from printsvc.render.compiler.variants import probes
+from printsvc.render.compiler.variants import list_axes, probes, slot_paths
 from printsvc.render.formfile import Form
 from printsvc.render.stamp.compiled import CompiledForm
 from printsvc.render.stamp.layout import place_line
@@ -42,13 +42,31 @@ def check_drawings(compiled: CompiledForm, form: Form, drawn: Survey) -> None:
 def check_whole(library: FormLibrary, compiled: CompiledForm, form: Form, page: PageData) -> None:
     """RenderError if the merged variants are not what WeasyPrint draws, for several axes at once and for the sample."""
     stamper = Stamper(compiled)
-    for probe in [library.sample(form.form_id), *probes(form, page, list(compiled.axes))]:
+    # All of them: one that shows nothing by itself may show something together with another.
+    axes = list_axes(form, slot_paths(form))
+    for probe in [library.sample(form.form_id), *probes(form, page, axes)]:
         try:
             ours = stamper.content(probe)
             fit = stamper.fit(probe)
         except NeedsWeasyPrint:
             continue
-        theirs = draw(library, form.form_id, probe, dict.fromkeys(form.slot_names(), 0) | fit).streams
-        for one, other in zip(ours, theirs, strict=True):
+        drawing = draw(library, form.form_id, probe, dict.fromkeys(form.slot_names(), 0) | fit)
+        for number, (one, other) in enumerate(zip(ours, drawing.streams, strict=True)):
             if one.rstrip() != other.rstrip():
-                raise compile_error(form.form_id, "its variants do not add up")
+                raise compile_error(
+                    form.form_id,
+                    "its variants do not add up, at or after this slot",
+                    _near(drawing, number, one, other),
+                )
+
+
+def _near(drawing: Drawing, page: int, ours: bytes, theirs: bytes) -> str:
+    """The slot that is drawn last before the first difference, or the first one of the page."""
+    places = {(run.x, run.y): name for name, box in drawing.boxes.items() if box.page == page for run in box.runs}
+    last = next(iter(places.values()), "")
+    for one, other in zip(ours.split(b"\n"), theirs.split(b"\n"), strict=False):
+        match = TM.fullmatch(other)
+        last = places.get((match[1], match[2]), last) if match else last
+        if one != other:
+            break
+    return last

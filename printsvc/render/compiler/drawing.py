@@ -21,11 +21,25 @@ from printsvc.render.qr import encode_qr
 from printsvc.render.template import FormLibrary
 
 SLOT: Final = b"@slot:"
-_TM: Final = re.compile(rb"1 0 0 -1 (\S+) (\S+) Tm")
+TM: Final = re.compile(rb"1 0 0 -1 (\S+) (\S+) Tm")
 _TF: Final = re.compile(rb"/(\S+) (\S+) Tf")
 _TJ: Final = re.compile(rb"\[(.*)\] TJ")
 _MCID: Final = re.compile(rb"<</MCID (\d+)>>")
 _REFERENCE: Final = re.compile(rb"(\d+) 0 R")
+# What the stamp takes for granted of a slot's text; alignment, font, size and leading it is told.
+_STYLES: Final = {
+    "hyphens": ("none", "manual"),
+    "overflow_wrap": ("anywhere", "break-word"),
+    "word_break": ("normal",),
+    "white_space": ("normal",),
+    "letter_spacing": ("normal",),
+    "word_spacing": (0,),
+    "text_transform": ("none",),
+    "font_variant_caps": ("normal",),
+    "text_decoration_line": ("none",),
+    "direction": ("ltr",),
+    "text_align_all": ("start", "left", "center", "right", "end"),
+}
 _TABLE_ID: Final = re.compile(rb"\((\d+)(-\d+-\d+)\)")
 
 
@@ -88,7 +102,7 @@ def draw(library: FormLibrary, form_id: FormId, page: PageData, fit: Mapping[str
     resources |= {image.url: png for image in images.values() if image is not None}
     html = library._html(loaded, page, template._sheets(form, page), fit, images)
     document = library._lay_out(loaded, html, resources, papers=1)
-    boxes = _boxes(document)
+    boxes = _boxes(form_id, document)
     kept: list[Any] = []
     document.write_pdf(
         pdf_variant="pdf/ua-1",
@@ -99,13 +113,25 @@ def draw(library: FormLibrary, form_id: FormId, page: PageData, fit: Mapping[str
     return _take_apart(form_id, kept[0], boxes, {font.hash: font for font in document.fonts.values()})
 
 
-def compile_error(form_id: str, what: str, slot: str = "") -> RenderError:
-    """An error of the template, for its author: it names no person's data."""
-    where = f"{form_id}/page.html" + (f", slot {slot}" if slot else "")
-    return RenderError(f"{where}: {what}.", vi=f"{where}: {what}.")
+class TemplateFaultError(RenderError):
+    """What is wrong with a template: `what` in words, the slot it is about, or a variable whose first use is meant."""
+
+    def __init__(self, form_id: str, what: str, slot: str, *, about: str, file: str, line: int) -> None:
+        # A slot that stands elsewhere in a variant has another name there: see `survey.py`.
+        self.what, self.slot, self.about, self.line = what, slot.partition("~")[0], about, line
+        places = [f"{form_id}/{file}"] + [f"line {line}"] * bool(line) + [f"slot {self.slot}"] * bool(slot)
+        where = ", ".join(places)
+        super().__init__(f"{where}: {what}.", vi=f"{where}: {what}.")
 
 
-def _boxes(document: Any) -> dict[str, Box]:
+def compile_error(
+    form_id: str, what: str, slot: str = "", *, about: str = "", file: str = "page.html", line: int = 0
+) -> TemplateFaultError:
+    """An error of the template, for its author: it names no person's data. `compile_form` finds its line."""
+    return TemplateFaultError(form_id, what, slot, about=about, file=file, line=line)
+
+
+def _boxes(form_id: str, document: Any) -> dict[str, Box]:
     from weasyprint.formatting_structure.boxes import LineBox, TextBox
     from weasyprint.text.fonts import font_features
 
@@ -118,6 +144,9 @@ def _boxes(document: Any) -> dict[str, Box]:
             lines = [child for child in box.children if isinstance(child, LineBox)]
             texts = [[text for text in line.descendants() if isinstance(text, TextBox)] for line in lines]
             style = texts[0][0].style if texts and texts[0] else box.style
+            for key, known in _STYLES.items():
+                if style[key] not in known:
+                    raise compile_error(form_id, f"the stamp cannot draw its {key.replace('_', '-')}", name)
             features = font_features(
                 style["font_kerning"], style["font_variant_ligatures"], style["font_variant_position"],
                 style["font_variant_caps"], style["font_variant_numeric"], style["font_variant_alternates"],
@@ -228,7 +257,7 @@ class _Reader:
 
     def _slot(self, page: int, node: Node) -> tuple[str, int, Run] | None:
         lines = [kid.label for kid in node.kids]
-        places = [(index, match) for index, line in enumerate(lines) if (match := _TM.fullmatch(line))]
+        places = [(index, match) for index, line in enumerate(lines) if (match := TM.fullmatch(line))]
         if len(places) != 1:
             return None
         at, place = places[0]

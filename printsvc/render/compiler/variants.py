@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from printsvc.domain.form import PageData, fit_rows
@@ -99,11 +100,35 @@ def without_unknown(form: Form, page: PageData) -> PageData:
 
 
 def probes(form: Form, page: PageData, axes: list[Axis]) -> Iterator[PageData]:
-    """Yield pages with several axes off their first value at once: what the merged form must still draw."""
-    for step in range(5):
+    """Yield pages with several axes off their first value at once: what the merged form must still draw.
+
+    Any two values of two axes stand on one of them together, so that no page depends on a pair unseen. Of the QR's
+    versions only the last one is asked for here: places come and go with its size, and each was drawn by itself.
+    """
+    choices = [(0, len(axis.values) - 1) if axis.kind == QR else tuple(range(len(axis.values))) for axis in axes]
+    unseen = {
+        ((one, value), (other, beside))
+        for one, other in itertools.combinations(range(len(axes)), 2)
+        for value in choices[one]
+        for beside in choices[other]
+        if value and beside  # one axis alone off its first value is what the form was merged from
+    }
+    while unseen:
+        taken = dict(min(unseen))
+        for index, values in enumerate(choices):
+            if index not in taken:
+                # Towards the values that were seen with the others least often; a later one where it is all the same.
+                met = {value: len(unseen & set(_pairs(index, value, taken))) for value in values}
+                taken[index] = max(values, key=lambda value: (met[value], value))
+        unseen -= set(itertools.combinations(sorted(taken.items()), 2))
         probe = page
-        for index, axis in enumerate(axes):
-            value = axis.values[(index * 7 + step * (index + 3)) % len(axis.values)]
-            if value != axis.values[0]:
-                probe = with_value(form, probe, axis, value)
+        for index, value in sorted(taken.items()):
+            if value:
+                probe = with_value(form, probe, axes[index], axes[index].values[value])
         yield probe
+
+
+def _pairs(index: int, value: int, taken: Mapping[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """The pairs of one axis's value with the others'."""
+    for other, beside in taken.items():
+        yield ((index, value), (other, beside)) if index < other else ((other, beside), (index, value))
