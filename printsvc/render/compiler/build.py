@@ -16,12 +16,8 @@ from printsvc.render.compiler.content import MARK, RawPiece, list_pieces, list_s
 from printsvc.render.compiler.drawing import SLOT, Box, Drawing, compile_error
 from printsvc.render.compiler.embed import put_fonts
 from printsvc.render.compiler.merge import Merged, merge
-<<<<<<< HEAD
 from printsvc.render.compiler.objects import ObjectTable, StructureWriter
-=======
-from printsvc.render.compiler.objects import ObjectTable, StructureWriter, deflate_piece
 from printsvc.render.compiler.places import check_template, with_place
->>>>>>> main
 from printsvc.render.compiler.survey import Survey, flag_variants, moving_slots, survey_form
 from printsvc.render.compiler.variants import Path, base_page, list_axes, slot_paths
 from printsvc.render.fonts import font_bytes
