@@ -113,8 +113,9 @@ class FileWriter:
         whole = bytearray(_ROW * (form.size + 1))
         last = None
         for index, number in enumerate(sorted(objects)):
-            # A neighbour's entry is that of the one before with the next index, which packs to next to nothing.
-            follows = index > 0 and last == number - 1
+            # A neighbour's entry is that of the one before with the next index, which packs to next to nothing; the
+            # filter adds byte by byte, with no carry.
+            follows = index % 256 > 0 and last == number - 1
             entry = (1).to_bytes(6) if follows else b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2)
             whole[_ROW * number : _ROW * (number + 1)] = (_UP if follows else _PLAIN) + entry
             last = number
