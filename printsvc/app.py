@@ -14,14 +14,19 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
 from printsvc.credential.keys import KeyStore, Signer
 from printsvc.credential.life import find_signing
 from printsvc.domain.form import FormId
+from printsvc.domain.seal import SealPlace
 from printsvc.domain.signer import SignerRole
 from printsvc.errors import (
+    InputError,
     PrintsvcError,
+    RenderError,
     SignerError,
     SigningError,
     StoreError,
@@ -30,18 +35,22 @@ from printsvc.errors import (
 )
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
+from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
+from printsvc.flows.reissue import resume_runs as resume_reissues
 from printsvc.flows.revocation_lists import publish_snapshot
 from printsvc.flows.revoke import resume_runs
+from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
-from printsvc.render.fonts import load_fonts
-from printsvc.render.formfile import read_form
+from printsvc.render.fonts import find_face, load_fonts
+from printsvc.render.formfile import Form, find_forms, read_form
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
-from printsvc.settings import Settings
+from printsvc.render.seal import TimeStamping
+from printsvc.settings import Settings, read_settings
 from printsvc.store import jobs as job_store
 from printsvc.store import migrate
 from printsvc.store.engine import Store, read_beside
@@ -182,10 +191,64 @@ def open_lists(settings: Settings, now: datetime) -> Signer | None:
     return open_list_signer(folder, opened_by, now=now, random_bytes=os.urandom)
 
 
+def open_seal(settings: Settings, now: datetime) -> SealKey | None:
+    """Return who seals digital copies at `now`; None where nobody can. Raises SigningError for a wrong passphrase."""
+    folder = key_folder(settings)
+    try:
+        opened_by = passphrase(settings, folder)
+    except SigningError:  # a token alone signs certificates; it has no key that seals
+        return None
+    return open_seal_key(folder, opened_by, now=now, random_bytes=os.urandom)
+
+
+def stamp_authorities(settings: Settings) -> tuple[bytes, ...]:
+    """Return the certificates (DER) of whose time stamps on seals are believed. Raises InputError for a wrong file."""
+    if settings.seal_tsa_ca is None:
+        return ()
+    try:
+        found = x509.load_pem_x509_certificates(settings.seal_tsa_ca.read_bytes())
+    except ValueError:
+        raise InputError(
+            en=f"PRINTSVC_SEAL_TSA_CA: {settings.seal_tsa_ca} holds no PEM certificates.",
+            vi=f"PRINTSVC_SEAL_TSA_CA: {settings.seal_tsa_ca} không chứa chứng thư PEM.",
+            code="settings_invalid",
+        ) from None
+    return tuple(one.public_bytes(Encoding.DER) for one in found)
+
+
+def seal_book(settings: Settings) -> SealBook | None:
+    """Return who seals digital copies; None where the settings say that nobody does."""
+    if not settings.seal:
+        return None
+    authorities = stamp_authorities(settings)
+    url = settings.seal_tsa_url
+
+    @functools.cache
+    def place_of(form_id: FormId) -> SealPlace | None:
+        return read_form(settings.templates_dir / form_id, form_id).seal
+
+    return SealBook(
+        functools.partial(open_seal, settings),
+        place_of,
+        find_face(load_fonts(settings.fonts_dir)).path.read_bytes(),
+        TimeStamping(url, authorities, settings.seal_tsa_timeout_s) if url else None,
+        functools.partial(seal_documents, key_folder(settings)),
+    )
+
+
 def choose_form(settings: Settings) -> FormChoice:
     """Return the form of new certificates. Raises RenderError where it is not there or broken."""
     form = read_form(settings.templates_dir / settings.form, FormId(settings.form))
     return FormChoice(form.form_id, form.media, alphanumeric_capacity(form.qr.level, form.qr.max_version))
+
+
+def readable_forms(settings: Settings) -> tuple[Form, ...]:
+    """Return the forms that printed text is compared by; a broken one elsewhere in the folder stops nobody."""
+    found = []
+    for form_id in find_forms(settings.templates_dir):
+        with contextlib.suppress(RenderError):
+            found.append(read_form(settings.templates_dir / form_id, form_id))
+    return tuple(found)
 
 
 def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
@@ -210,6 +273,45 @@ def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
         make_executor=make_executor,
         answer_s=3 * setup.timeout_s if make_executor else None,
         counts=pages,
+    )
+
+
+def make_minter(settings: Settings) -> PoolMinter | None:
+    """Return what signs many certificates where PRINTSVC_POOL draws pages; None where no key is a file here."""
+    folder = key_folder(settings)
+    try:
+        opened_by = passphrase(settings, folder)
+    except SigningError:
+        return None
+    if settings.pool == "processes":
+        keys = WorkerKeys(functools.partial(open_folder, folder.folder.resolve(), opened_by))
+        return PoolMinter(keys, spawn_minters(settings.render_workers))
+    connect = cluster_executor(settings.pool, settings.pool_tls_dir)
+    setup = RenderSetup(settings.templates_dir, settings.fonts_dir, None)
+    return PoolMinter(WorkerKeys(keys_of_environment), lambda: connect(setup, settings.render_workers))
+
+
+def keys_of_environment() -> FileKeys:
+    """Return the key files that the environment names: a worker elsewhere has its own. Raises SigningError."""
+    settings = read_settings()
+    folder = key_folder(settings)
+    return FileKeys(folder, passphrase(settings, folder))
+
+
+def command_services(settings: Settings, store: Store) -> Services:
+    """Return what a command needs that issues on the database itself; it draws nothing. Raises SignerError."""
+    pages = PageCounts()
+    return Services(
+        store=store,
+        signers=follow_signers(settings, store),
+        renderer=make_pool(settings, pages),
+        form=choose_form(settings),
+        clock=clock,
+        random_bytes=os.urandom,
+        issuer=settings.issuer,
+        country=settings.country,
+        pages=pages,
+        minter=make_minter(settings),
     )
 
 
@@ -250,6 +352,7 @@ def make_application(settings: Settings) -> web.Application:
     try:
         signers = follow_signers(settings, store)
         form = choose_form(settings)
+        seal = seal_book(settings)
     except BaseException:
         store.close()
         raise
@@ -268,6 +371,10 @@ def make_application(settings: Settings) -> web.Application:
         overdue_s=settings.overdue_s,
         pages=pages,
         trust=TrustBook(functools.partial(open_lists, settings)),
+        minter=make_minter(settings),
+        seal=seal,
+        stamp_authorities=stamp_authorities(settings),
+        known_forms=readable_forms(settings),
     )
     application = assemble(services)
 
@@ -279,6 +386,7 @@ def make_application(settings: Settings) -> web.Application:
             asyncio.create_task(_wake_sites(services)),
             asyncio.create_task(_follow_signers(services)),
             asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
+            asyncio.create_task(_tend_reissues(services)),
         ]
         yield
         for task in tasks:
@@ -286,6 +394,8 @@ def make_application(settings: Settings) -> web.Application:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await pool.close()
+        if services.minter is not None:
+            await services.minter.close()
         await asyncio.to_thread(store.close)
 
     application.cleanup_ctx.append(lifetime)
@@ -346,6 +456,16 @@ async def _tend_revocations(services: Services, snapshot_s: float) -> None:
         except (UnavailableError, SigningError) as error:
             _LOG.warning("revocations not tended", code=error.code, detail=error.en)
         await asyncio.sleep(min(TEND_S, snapshot_s))
+
+
+async def _tend_reissues(services: Services) -> None:
+    """Bring runs to their end that somebody left."""
+    while True:
+        try:
+            await resume_reissues(services)
+        except (UnavailableError, SigningError) as error:
+            _LOG.warning("re-issue waits", code=error.code, detail=error.en)
+        await asyncio.sleep(TEND_S)
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     revocation_snapshot_s: float = Field(
         default=3600.0, ge=1, description="Seconds from one snapshot of revocations to the next, where one changed."
     )
+    seal: bool = Field(default=True, description="Seal digital copies; no: they go out plain.")
+    seal_tsa_url: str = Field(default="", description="Time stamping authority (RFC 3161) for the seals.")
+    seal_tsa_ca: Path | None = Field(default=None, description="Certificates (PEM) of whose time stamps are believed.")
+    seal_tsa_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Seconds to wait for a time stamp.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
 
@@ -70,6 +74,13 @@ class Settings(BaseSettings):
         # A value may hold a password: no error repeats it.
         if value and not _DATABASE.fullmatch(value):
             raise ValueError("must be postgresql://… or sqlite:///FILE")
+        return value
+
+    @field_validator("seal_tsa_url")
+    @classmethod
+    def _known_authority(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s@]+", value):
+            raise ValueError("must be http://… or https://…")
         return value
 
     @field_validator("pool")

@@ -76,10 +76,13 @@ class StoreDesk:
         self._store, self._settings = store, settings
 
     def overview(self) -> dict[str, Any]:
-        from printsvc.app import clock
+        from printsvc.app import clock, key_folder
         from printsvc.flows.keys import overview
+        from printsvc.flows.seal import seal_documents
 
-        return self._store.read_now(lambda c: overview(c, now=clock()))
+        now = clock()
+        told = self._store.read_now(lambda c: overview(c, now=now))
+        return told | {"seals": seal_documents(key_folder(self._settings), now)}
 
     def register(self, certificate: bytes, key_store: str, begins: datetime | None, ends: datetime | None) -> Any:
         from printsvc.app import clock

@@ -15,6 +15,7 @@ from printsvc.cli.remote import Body, Remote, with_remote
 
 _REASONS = (
     "identity_mismatch", "data_error", "fraud", "corrected", "signer_compromised", "holder_request", "dose_withdrawn",
+    "renewed",
 )  # fmt: skip
 _UNDO_REASONS = ("mistake", "confirmed", "withdrawn")
 _CSV_TIMEOUT_S = 300.0

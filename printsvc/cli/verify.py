@@ -42,6 +42,7 @@ def _trust_file(path: Path, pins: tuple[Path, ...]) -> Any:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     from printsvc.credential.batch import ring_of
+    from printsvc.credential.sealing import is_authority
     from printsvc.credential.trust import TrustList, make_trust_list
     from printsvc.errors import CredentialError
 
@@ -56,7 +57,8 @@ def _trust_file(path: Path, pins: tuple[Path, ...]) -> Any:
         if b"-----BEGIN CERTIFICATE-----" in raw:
             ders = [one.public_bytes(Encoding.DER) for one in x509.load_pem_x509_certificates(raw)]
             listed = make_trust_list(ders, version=0, made_at=datetime.fromtimestamp(path.stat().st_mtime, UTC))
-            return replace(listed, keys=ring_of(listed.certificates))
+            authorities = tuple(der for der in ders if is_authority(der))
+            return replace(listed, keys=ring_of(listed.certificates), authorities=authorities)
         return TrustList.from_json(json.loads(raw))
     except (ValueError, RecursionError):
         raise CredentialError(
@@ -68,13 +70,16 @@ def _trust_file(path: Path, pins: tuple[Path, ...]) -> Any:
 
 def _own_keys() -> Any:
     """Return a trust list of the signers whose keys are in the data folder; None where there are none."""
+    from dataclasses import replace
+
     from printsvc.app import clock
     from printsvc.credential.trust import make_trust_list
     from printsvc.settings import read_settings
 
     # dsc-<kid>.der, as store/keyfile writes them: certificates are public, no passphrase is asked.
-    found = sorted((read_settings().data_dir / "keys").glob("dsc-*.der"))
-    return make_trust_list([one.read_bytes() for one in found], version=0, made_at=clock()) if found else None
+    folder = read_settings().data_dir / "keys"
+    found, above = ([one.read_bytes() for one in sorted(folder.glob(name))] for name in ("dsc-*.der", "csca*.der"))
+    return replace(make_trust_list(found, version=0, made_at=clock()), authorities=tuple(above)) if found else None
 
 
 @click.command()
@@ -93,6 +98,12 @@ def _own_keys() -> Any:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="List of revocations (revocations snapshot).",
 )
+@click.option(
+    "--tsa-ca",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="PRINTSVC_SEAL_TSA_CA",
+    help="Certificates (PEM) of whose time stamps on seals are believed (PRINTSVC_SEAL_TSA_CA).",
+)
 @click.option("--url", envvar="PRINTSVC_URL", help="Service to take the trust list from (PRINTSVC_URL).")
 @click.option("--at", "at_text", help="Verify as of this time (ISO 8601) instead of now.")
 @click.option("--batch", is_flag=True, help="Read NDJSON lines from standard input, answer a line for each.")
@@ -102,6 +113,7 @@ def verify(
     trust: Path | None,
     pins: tuple[Path, ...],
     snapshot: Path | None,
+    tsa_ca: Path | None,
     url: str | None,
     at_text: str | None,
     batch: bool,
@@ -115,10 +127,14 @@ def verify(
     Revocation is looked up in the list of --revocations (a hit is asked at --url, where that is given), or asked of the
     same service, or of the database in the data folder; where there is none of these, the verdict says so.
 
-    Exit code 0 when every code is valid, 1 when one is not, 2 when something cannot be read. With --batch, 0 whatever
-    the verdicts are.
+    Of a PDF also its seal (believed under the CSCAs of the trust list, or --pin) and whether the printed text is what
+    the code says.
+
+    Exit code 0 when every code is valid and nothing speaks against its file, 1 when something does, 2 when something
+    cannot be read. With --batch, 0 whatever the verdicts are.
     """
-    from printsvc.app import clock
+    from printsvc.app import clock, readable_forms
+    from printsvc.cli.trust import pinned_certificates
     from printsvc.credential.batch import parse_instant
 
     try:
@@ -132,16 +148,22 @@ def verify(
         raise click.UsageError("Name a file, or - for standard input.")
     from printsvc.cli.book import not_asked, revocation_book
     from printsvc.errors import PrintsvcError
-    from printsvc.flows.verify import verify_file
+    from printsvc.flows.verify import is_sound, verify_file
+    from printsvc.settings import read_settings
 
     worst = 0
     trusted = _trust(trust, url, pins)
+    seals: dict[str, Any] = {
+        "pins": pinned_certificates(pins) if pins else (),
+        "stamp_authorities": pinned_certificates((tsa_ca,)) if tsa_ca else (),
+        "forms": readable_forms(read_settings()),
+    }
     book = revocation_book(snapshot, url=url, trust=trusted, has_list=trust is not None, many=False)
     silence = not_asked(book)
     for path in files:
         try:
             body = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-            verdicts = verify_file(body, trust=trusted, now=now, revocations=book)
+            verdicts = verify_file(body, trust=trusted, now=now, revocations=book, **seals)
         except OSError as error:
             worst = 2
             click.echo(f"{path}: {error.strerror}", err=True)
@@ -151,7 +173,7 @@ def verify(
             click.echo(f"{path}: {error.en} / {error.vi}", err=True)
             continue
         for verdict in verdicts:
-            if verdict["verdict"] != "valid":
+            if not is_sound(verdict):
                 worst = max(worst, 1)
             if as_json:
                 asked = {"revocation_checked": silence is None}
@@ -160,6 +182,7 @@ def verify(
                 _print(path, verdict)
                 if silence is not None and verdict["verdict"] == "valid":
                     click.echo(f"  {silence[1]} / {silence[0]}")
+                _print_file(verdict)
     sys.exit(worst)
 
 
@@ -192,6 +215,20 @@ def _print(path: Path, verdict: dict[str, Any]) -> None:
     if claims:
         form = _clean(verdict.get("format"))
         click.echo(f"  {form}  {_clean(claims.get('issuer'))}: {claims.get('issued_at')} – {claims.get('expires_at')}")
+
+
+def _print_file(verdict: dict[str, Any]) -> None:
+    """Print what is told of a PDF: its seal, and how its text and its code go together."""
+    seal, text = _object(verdict.get("seal")), _object(verdict.get("text"))
+    if seal:
+        click.echo(f"  seal / dấu số: {seal['state']}")
+        click.echo(f"    {_clean(seal['detail_vi'])} / {_clean(seal['detail'])}")
+        if seal.get("signer"):
+            stamp = f"time stamp / dấu thời gian: {seal['timestamp']}"
+            click.echo(f"    {_clean(seal['signer'])}  {seal['sealed_at']}  {stamp}")
+    if text:
+        click.echo(f"  text / chữ in: {text['state']}")
+        click.echo(f"    {_clean(text['detail_vi'])} / {_clean(text['detail'])}")
 
 
 def _batch(trust: Path | None, pins: tuple[Path, ...], snapshot: Path | None, url: str | None, now: Any) -> None:

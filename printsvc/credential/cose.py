@@ -43,6 +43,12 @@ TOLERANCES: Mapping[str, str] = MappingProxyType(
         "two-entries": "Two entries in one group before schema 1.3.0, which first forbade it: Romanian and Slovak.",
         "empty-country": "An empty country of vaccination, test or recovery: Dutch issuers.",
         "float-dose-number": "Dose numbers as 3.0: JSON Schema counts it as an integer; Irish issuers.",
+        "domestic-times": "The United Kingdom's domestic pass (group d) is in force from its entry's df to its du: its "
+        "issuer wrote exp and iat the wrong way round.",
+        "sub-claim-list": "A content of the WHO that is a list of one: its logical model allows a list.",
+        "seal-list": "A VDS-NC that is a list of one: seen from readers that collect seals.",
+        "card-prefix": "SHC:/ in capitals: scanners that read a code as alphanumeric text.",
+        "pss-salt": "A DIVOC signature whose salt is longer than the digest: signers took their library's default.",
         "p-384": "ES256 with a P-384 key: RFC 9053, 2.1 names the digest only; Spanish issuers.",
     }
 )

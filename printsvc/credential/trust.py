@@ -23,12 +23,14 @@ class TrustList:
     """`version` grows with every change; `made_at` is aware UTC. Several DSCs may have one kid.
 
     `keys` are pinned keys beside the DSCs: those of other formats, and signers of HCERT that have no certificate.
+    `authorities` are CSCAs (DER): seals on PDFs are judged by them, codes are not.
     """
 
     version: int
     made_at: datetime
     certificates: tuple[Dsc, ...]
     keys: KeyRing = NO_KEYS
+    authorities: tuple[bytes, ...] = ()
     _by_kid: Mapping[bytes, tuple[Dsc, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -44,7 +46,8 @@ class TrustList:
     def to_json(self) -> dict[str, Any]:
         """Return the body of `GET /v1/trust-list`; `credential.trustsigned` puts a signature around it.
 
-        With pinned keys of other formats it also has `keys`: the body of `GET /v1/trusted-keys`.
+        With pinned keys of other formats it also has `keys`: the body of `GET /v1/trusted-keys`. `authorities` are the
+        CSCAs in base64, in a list of their own: no verifier takes one for a signer of codes.
         """
         body: dict[str, Any] = {
             "version": self.version,
@@ -64,6 +67,8 @@ class TrustList:
         }
         if self.keys.keys:
             body["keys"] = [encode_key(key) for key in self.keys.keys]
+        if self.authorities:
+            body["authorities"] = [base64.b64encode(der).decode("ascii") for der in self.authorities]
         return body
 
     @classmethod
@@ -79,6 +84,7 @@ class TrustList:
                 made_at=parse_time(body["generated_at"]),
                 certificates=tuple(_read_entry(entry) for entry in entries),
                 keys=KeyRing(tuple(parse_key(key) for key in body.get("keys", ()))),
+                authorities=tuple(read_dsc(parse_der_base64(text)).der for text in body.get("authorities", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError, CredentialError):
             raise CredentialError(

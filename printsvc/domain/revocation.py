@@ -19,6 +19,7 @@ class RevocationReason(StrEnum):
     SIGNER_COMPROMISED = "signer_compromised"
     HOLDER_REQUEST = "holder_request"
     DOSE_WITHDRAWN = "dose_withdrawn"
+    RENEWED = "renewed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,17 @@ REASONS: Mapping[RevocationReason, ReasonRule] = MappingProxyType(
             "The dose does not count (lot of vaccine, storage).",
             _MONTH,
         ),
+        RevocationReason.RENEWED: ReasonRule(
+            "Đã được thay bằng chứng nhận cấp lại.", "A certificate that was issued again replaces it.", None
+        ),
     }
 )
 """Every reason; the table of docs/revocation.md is compared with it."""
+
+OF_ONE_CERTIFICATE = frozenset(
+    {RevocationReason.CORRECTED, RevocationReason.SIGNER_COMPROMISED, RevocationReason.RENEWED}
+)
+"""Reasons that lie in one certificate. The others lie in the dose or the person: they end all its certificates."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from sqlalchemy import Connection
 from printsvc.domain.form import FormId
 from printsvc.domain.print_job import UNDER_WAY, CopyReason, Happening, JobEvent, JobState, PrintJob
 from printsvc.domain.uvci import Uvci
-from printsvc.errors import StateError
+from printsvc.errors import NotFoundError, StateError
 from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
 from printsvc.flows.revoked import refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store.reissues import find_superseding
 from printsvc.store.revocations import find_current
 
 
@@ -44,11 +45,14 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
         settled = leases.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
         if seen is Seen.HERE or find_current(connection, job.uvci) is not None:
             return settled, None
-        newest = job_store.jobs_of(connection, [job.uvci])[-1]
+        newest = job_store.jobs_of_family(connection, job.uvci)[-1]
         if newest.copy_number > job.copy_number and newest.state not in (JobState.FAILED, JobState.CANCELED):
             return settled, None  # a further copy was asked for before: it is the one that replaces this paper
         reason = CopyReason.SPOILT if seen is Seen.SPOILT else CopyReason.MISSING
-        copy = _next_copy(connection, services, job, replacement_id, reason, actor)
+        uvci = find_superseding(connection, job.uvci) or job.uvci
+        if uvci != job.uvci and find_current(connection, uvci) is not None:
+            return settled, None
+        copy = _next_copy(connection, services, uvci, replacement_id, reason, actor)
         return settled, copy
 
     settled, copy = await services.store.write(store)
@@ -67,7 +71,7 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
     def store(connection: Connection) -> PrintJob:
         job = job_store.get_job(connection, job_id, lock=True)
         refuse_revoked(connection, job.uvci)
-        newest = job_store.jobs_of(connection, [job.uvci])[-1]
+        newest = job_store.jobs_of_family(connection, job.uvci)[-1]
         if newest.copy_number > job.copy_number:
             raise StateError(
                 "This paper was replaced by a further copy.",
@@ -129,8 +133,9 @@ async def print_copy(
         if site_id is not None and dose.event.site_id != site_id:
             dose_store.get_dose_of(connection, "")  # the same answer as for one that is not there
         refuse_revoked(connection, uvci)
+        _refuse_superseded(connection, uvci)
         # Locked, then read: two who ask at once, or one who retries meanwhile, come one after the other.
-        job_store.get_job(connection, job_store.jobs_of(connection, [uvci])[-1].job_id, lock=True)
+        job_store.get_job(connection, job_store.jobs_of_family(connection, uvci)[-1].job_id, lock=True)
         jobs = job_store.jobs_of(connection, [uvci])
         waiting = [job for job in jobs if job.state in UNDER_WAY or job.state is JobState.UNCERTAIN]
         if waiting:
@@ -139,21 +144,43 @@ async def print_copy(
                 vi=f"Bản in số {waiting[-1].copy_number} chưa xong: hãy xử lý bản đó trước.",
                 code="copy_under_way",
             )
-        return _next_copy(connection, services, jobs[-1], job_id, reason, actor)
+        return _next_copy(connection, services, uvci, job_id, reason, actor)
 
     job = await services.store.write(store)
     services.wakeups.notify(job.site_id)
     return job
 
 
+async def unprinted(services: Services, uvci: str) -> PrintJob:
+    """Return the paper that a certificate without one would be, on the form of its dose's last paper; stores nothing.
+
+    Raises NotFoundError.
+    """
+    family = await services.store.read(lambda c: job_store.jobs_of_family(c, uvci))
+    if not family:
+        raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
+    return replace(family[-1], job_id="", uvci=Uvci(uvci), copy_number=1, document_sha256=None)
+
+
+def _refuse_superseded(connection: Connection, uvci: str) -> None:
+    newer = find_superseding(connection, uvci)
+    if newer is not None:
+        raise StateError(
+            f"This certificate was issued again: print {newer}.",
+            vi=f"Chứng nhận này đã được cấp lại: hãy in {newer}.",
+            code="certificate_superseded",
+        )
+
+
 def _next_copy(
-    connection: Connection, services: Services, job: PrintJob, job_id: str, reason: CopyReason, actor: str
+    connection: Connection, services: Services, uvci: str, job_id: str, reason: CopyReason, actor: str
 ) -> PrintJob:
-    latest = job_store.jobs_of(connection, [job.uvci])[-1]
+    # Numbers go on from those of earlier certificates of the dose: one that was issued again may have no paper yet.
+    latest = job_store.jobs_of_family(connection, uvci)[-1]
     form = replace(services.form, form_id=FormId(latest.form), media=latest.media)
     copy = make_job(
-        Uvci(job.uvci),
-        job.site_id,
+        Uvci(uvci),
+        latest.site_id,
         form=form,
         job_id=job_id,
         now=services.clock(),

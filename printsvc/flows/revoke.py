@@ -21,7 +21,7 @@ from printsvc.credential.hcert import decode_hcert
 from printsvc.credential.revocation import HashType, revocation_hashes
 from printsvc.credential.verify import subject_of
 from printsvc.domain.print_job import Happening, JobEvent, JobState
-from printsvc.domain.revocation import Revocation, RevocationReason, undo_until
+from printsvc.domain.revocation import OF_ONE_CERTIFICATE, Revocation, RevocationReason, undo_until
 from printsvc.errors import DuplicateError, InputError, NotFoundError, Problem, StateError
 from printsvc.flows import leases
 from printsvc.flows.revocation_csv import CsvProblem, parse_csv
@@ -76,7 +76,7 @@ async def revoke(
     if found is None:
         raise NotFoundError("There is no such certificate.", vi="Không có giấy chứng nhận này.")
     own = f"one:{request_id or services.random_bytes(12).hex()}"
-    new = _new(found, reason, own)
+    new = new_revocation(found, reason, own)
 
     def store(connection: Connection) -> tuple[Revocation, bool]:
         revocation_store.lock_revocations(connection)
@@ -92,9 +92,10 @@ async def revoke(
                     vi=f"Chứng nhận đã bị thu hồi với lý do {there.reason.value}: hãy hủy thu hồi trước.",
                 )
             return there, True
-        (made,) = revocation_store.insert_revocations(connection, [new], revoked_by=actor, now=now)
-        _cancel_jobs(connection, [uvci], actor=actor, now=now)
-        return made, False
+        both = [new, *_other_versions(connection, [new])]
+        made = revocation_store.insert_revocations(connection, both, revoked_by=actor, now=now)
+        _cancel_jobs(connection, [one.uvci for one in made], actor=actor, now=now)
+        return next(one for one in made if one.uvci == uvci), False
 
     return await services.store.write(store)
 
@@ -116,7 +117,8 @@ async def undo(services: Services, uvci: str, reason: UndoReason, *, actor: str)
         if not newest.is_current:
             return newest, True
         _check_undo(newest, now)
-        revocation_store.undo_revocation(connection, newest, undone_by=actor, undo_reason=reason.value, now=now)
+        for one in revocation_store.current_of_family(connection, newest.request_id.partition("/")[0]):
+            revocation_store.undo_revocation(connection, one, undone_by=actor, undo_reason=reason.value, now=now)
         return revocation_store.history_of(connection, uvci)[-1], False
 
     return await services.store.write(store)
@@ -277,11 +279,11 @@ async def _work_on(services: Services, run_id: str, items: Sequence[Item]) -> No
         actor = run_store.asked_by(connection, run_id)
         left = {item.line for item in run_store.open_items(connection, run_id, limit=CHUNK)}
         todo = {one.request_id: line for line, one in new.items() if line in left}  # another may have been here
-        made = revocation_store.insert_revocations(
-            connection, [new[line] for line in todo.values()], revoked_by=actor, now=now
-        )
+        wanted = [new[line] for line in todo.values()]
+        wanted += _other_versions(connection, wanted)
+        made = revocation_store.insert_revocations(connection, wanted, revoked_by=actor, now=now)
         _cancel_jobs(connection, [one.uvci for one in made], actor=actor, now=now)
-        done = {todo.pop(one.request_id) for one in made}
+        done = {todo.pop(one.request_id) for one in made if one.request_id in todo}
         run_store.end_items(connection, run_id, sorted(done), REVOKED)
         run_store.end_items(connection, run_id, sorted(todo.values()), ALREADY)
 
@@ -301,7 +303,24 @@ async def find_run(services: Services, run_id: str) -> Run | None:
     return await services.store.read(lambda c: run_store.find_run(c, run_id))
 
 
-def _new(found: Revocable, reason: RevocationReason, request_id: str) -> NewRevocation:
+def _other_versions(connection: Connection, new: Sequence[NewRevocation]) -> list[NewRevocation]:
+    """Return what goes with these: the other certificates of the doses, where the reason lies in the dose.
+
+    A certificate that was issued again may still count until its own end. Theirs are `<request_id>/<number>`: undone
+    together.
+    """
+    spreading: dict[str, NewRevocation] = {one.uvci: one for one in new if one.reason not in OF_ONE_CERTIFICATE}
+    found = revocation_store.find_versions(connection, spreading)
+    return [
+        new_revocation(other, spreading[uvci].reason, f"{spreading[uvci].request_id}/{number}")
+        for uvci, others in found.items()
+        for number, other in enumerate(others, start=1)
+        if other.uvci not in spreading
+    ]
+
+
+def new_revocation(found: Revocable, reason: RevocationReason, request_id: str) -> NewRevocation:
+    """Return what is stored to revoke a certificate, with the hashes of its code."""
     subject = subject_of(decode_hcert(found.hcert))
     first = {kind: revocation_hashes(kind, subject)[0] for kind in HashType}
     return NewRevocation(
@@ -318,7 +337,8 @@ def _new(found: Revocable, reason: RevocationReason, request_id: str) -> NewRevo
 
 def _new_of_items(run_id: str, items: Sequence[Item], found: Mapping[str, Revocable]) -> dict[int, NewRevocation]:
     return {
-        item.line: _new(found[item.uvci], item.reason, run_store.request_id_of(run_id, item.line)) for item in items
+        item.line: new_revocation(found[item.uvci], item.reason, run_store.request_id_of(run_id, item.line))
+        for item in items
     }
 
 

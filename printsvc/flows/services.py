@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -12,11 +12,15 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from printsvc.credential.keys import Signer
+from printsvc.domain.certificate import Certificate
+from printsvc.domain.dose import DoseEvent
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
+from printsvc.flows.seal import SealBook
 from printsvc.flows.trust import TrustBook
 from printsvc.render.draw import PageCounts
+from printsvc.render.formfile import Form
 from printsvc.store.engine import Store
 
 
@@ -65,6 +69,47 @@ class FormChoice:
     qr_capacity: int
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One certificate wanted; `opaque` is 16 random bytes for its UVCI."""
+
+    event: DoseEvent
+    opaque: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all certificates of a call."""
+
+    form: FormChoice
+    issuer: str
+    country: str
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No certificate can be made of this dose: the code of the problem and its place, never a value."""
+
+    problem: str
+
+
+Minted = Certificate | Refused
+
+
+class Minter(Protocol):
+    """Signs many certificates; see minting."""
+
+    async def mint(self, signer: Signer, terms: Terms, orders: Sequence[Order]) -> list[Minted]:
+        """Return a certificate for each order, in their order. Raises SignerError, SigningError."""
+        ...
+
+    async def close(self) -> None:
+        """End what was started; another `mint` starts it again."""
+        ...
+
+
 class Wakeups:
     """Wakes the long-polls of a site when there is something to lease. One process only; others poll the store."""
 
@@ -98,7 +143,9 @@ class Services:
     """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes.
 
     `pages` counts what the renderer drew, in this process and since it started; `trust` is what it knows of the lists
-    of signers.
+    of signers; `seal` is who seals digital copies (None: they go out plain), `stamp_authorities` (DER) are whose time
+    stamps on seals are believed; printed text is compared by `known_forms`. `minter` signs
+    many certificates at once (None: this process does).
     """
 
     store: Store
@@ -111,6 +158,10 @@ class Services:
     country: str = "VN"
     lease_s: float = 120.0
     overdue_s: float = 1800.0
+    minter: Minter | None = None
     wakeups: Wakeups = field(default_factory=Wakeups)
     pages: PageCounts = field(default_factory=PageCounts)
     trust: TrustBook = field(default_factory=TrustBook)
+    seal: SealBook | None = None
+    stamp_authorities: tuple[bytes, ...] = ()
+    known_forms: tuple[Form, ...] = ()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -29,7 +29,7 @@ from printsvc.flows.keymaking import find_authority
 from printsvc.store import trust as trust_store
 from printsvc.store.engine import Store
 from printsvc.store.keyfile import KeyFolder, SealedSigner
-from printsvc.store.signers import read_trusted
+from printsvc.store.signers import read_authorities, read_trusted
 from printsvc.store.trust import StoredKey, TrustSource
 
 SOURCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -83,7 +83,7 @@ class TrustBook:
         held = self._held
 
         def look(connection: Connection) -> tuple[str, Mapping[str, tuple[int, str, datetime]]]:
-            return _digest(_own_ders(connection)), trust_store.read_versions(connection)
+            return _own_digest(connection), trust_store.read_versions(connection)
 
         digest, versions = await store.read(look)
         imported_version = versions[_IMPORTED][0] if _IMPORTED in versions else 0
@@ -266,7 +266,7 @@ def _bring_up_to_date(connection: Connection, now: datetime) -> None:
     trust_store.lock_trust(connection)
     own = _own_ders(connection)
     imported = trust_store.list_keys(connection)
-    trust_store.note_content(connection, _OWN, _digest(own), now=now)
+    trust_store.note_content(connection, _OWN, _own_digest(connection), now=now)
     content = (f"{source} {key.fingerprint}".encode() for source, key in imported)
     trust_store.note_content(connection, _IMPORTED, _digest(content), now=now)
     wanted = [_published(encode_kid(read_dsc(der).kid), der) for der in own]
@@ -286,11 +286,16 @@ def _own_ders(connection: Connection) -> list[bytes]:
     return list(read_trusted(connection).certificates)
 
 
+def _own_digest(connection: Connection) -> str:
+    return _digest([*_own_ders(connection), *read_authorities(connection)])
+
+
 def _read_all(connection: Connection) -> Loaded:
     ders, versions = _own_ders(connection), trust_store.read_versions(connection)
     own_version, digest, own_at = versions[_OWN]
     imported_version, _, imported_at = versions[_IMPORTED]
-    own = make_trust_list(ders, version=own_version, made_at=own_at)
+    authorities = tuple(read_authorities(connection))
+    own = replace(make_trust_list(ders, version=own_version, made_at=own_at), authorities=authorities)
     certificates = {(dsc.kid, dsc.der): dsc for dsc in own.certificates}
     others = []
     for _, row in trust_store.list_keys(connection):
@@ -306,6 +311,7 @@ def _read_all(connection: Connection) -> Loaded:
         made_at=max(own_at, imported_at),
         certificates=tuple(certificates.values()),
         keys=KeyRing(tuple(others)),
+        authorities=authorities,
     )
     return Loaded(own, everybody, digest, imported_version)
 

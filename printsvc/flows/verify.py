@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,19 +10,57 @@ from printsvc.credential.batch import verify_line, verify_request
 from printsvc.credential.formats import recognise
 from printsvc.credential.revocation import Revocations
 from printsvc.credential.trust import TrustList
+from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.verify import verify
-from printsvc.render.scan import scan_codes
+from printsvc.domain.seal import SealReport
+from printsvc.render.agreement import TextReport, compare_text
+from printsvc.render.formfile import Form
+from printsvc.render.scan import is_pdf, read_text, scan_codes
+from printsvc.render.sealcheck import check_seal
 
 
 def verify_file(
-    body: bytes, *, trust: TrustList, now: datetime, revocations: Revocations | None = None
+    body: bytes,
+    *,
+    trust: TrustList,
+    now: datetime,
+    revocations: Revocations | None = None,
+    pins: Sequence[bytes] = (),
+    stamp_authorities: Sequence[bytes] = (),
+    forms: Iterable[Form] = (),
 ) -> list[dict[str, Any]]:
     """Return a verdict for each code in a text, ZIP, PNG, JPEG or PDF; at least one. What it is, its content says.
 
-    Raises ScanError where there is nothing to read.
+    Of a PDF each also has `seal` (the file's seal, judged by the trust list's CSCAs and `pins`, DER), `text` (whether
+    the printed text is what the code says, by `forms`) and `file_sound` (neither speaks against it). None of them
+    changes the verdict on the code. Raises ScanError where there is nothing to read.
     """
-    codes = [body] if recognise(body) is not None else scan_codes(body)
-    return [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in codes]
+    if recognise(body) is not None:
+        return [verify(body, trust=trust, at=now, revocations=revocations).to_json()]
+    verdicts = [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in scan_codes(body)]
+    if not is_pdf(body):
+        return verdicts
+    authorities = (*trust.authorities, *_anchors(trust), *pins)
+    seal = check_seal(body, authorities=authorities, now=now, stamp_authorities=stamp_authorities)
+    pages, known = read_text(body), tuple(forms)
+    return [_with_file(verdict, seal, compare_text(pages, verdict.get("claims"), known)) for verdict in verdicts]
 
 
-__all__ = ["verify_file", "verify_line", "verify_request"]
+def is_sound(verdict: dict[str, Any]) -> bool:
+    """Return whether nothing speaks against what `verify_file` told of: the code, the seal, the printed text."""
+    return verdict["verdict"] == "valid" and verdict.get("file_sound", True) is True
+
+
+def _anchors(trust: TrustList) -> tuple[bytes, ...]:
+    return tuple(key.certificate for key in trust.keys.anchors(CredentialFormat.VDS_NC) if key.certificate is not None)
+
+
+def _with_file(verdict: dict[str, Any], seal: SealReport, text: TextReport) -> dict[str, Any]:
+    return verdict | {
+        "seal": seal.to_json(),
+        "text": text.to_json(),
+        "file_sound": not (seal.is_bad or text.is_bad),
+    }
+
+
+__all__ = ["is_sound", "verify_file", "verify_line", "verify_request"]

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from printsvc.errors import RenderError
 from printsvc.render.draw import RenderSetup
-from printsvc.render.pool import MakeExecutor, PageCrashedError
+from printsvc.render.pool import MakeExecutor, PageCrashedError, Refusal
 
 _CONNECT_S: Final = 10
 _LAST_PAGES_S: Final = 15
@@ -103,8 +103,11 @@ def _told(error: BaseException) -> BaseException:
 
 def _within_time(fn: Callable[..., Any], setup: RenderSetup, *args: Any) -> Any:
     """In a worker: a page that hangs ends the process, as an alarm does elsewhere, and its nanny starts another."""
-    if None in args or (unready := fn(setup, None, None)) is not None:
-        return fn(setup, *args) if None in args else unready
+    if None in args:
+        return fn(setup, *args)
+    # A worker that lacks a compiled form draws it slowly; one that refuses to get ready draws nothing.
+    if isinstance(unready := fn(setup, None, None), Refusal):
+        return unready
     alarm = threading.Timer(setup.timeout_s, os._exit, [1])  # from here on: getting ready may take longer
     alarm.daemon = True
     alarm.start()

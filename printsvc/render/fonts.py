@@ -95,6 +95,14 @@ def load_fonts(fonts_dir: Path) -> list[FontFace]:
     return faces
 
 
+def find_face(faces: Sequence[FontFace]) -> FontFace:
+    """Return the face of plain text that stands in no style sheet: the first upright one of the fallback family."""
+    return next(
+        (face for face in faces if (face.family, face.weight, face.style) == (_FALLBACK_FAMILY, 400, "normal")),
+        faces[0],
+    )
+
+
 def font_face_css(faces: Sequence[FontFace]) -> str:
     """Return one @font-face rule for each face; its only source is `font:FILENAME`, see `font_bytes`."""
     return "".join(

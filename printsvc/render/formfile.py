@@ -10,9 +10,12 @@ from types import MappingProxyType
 from typing import Any
 
 from printsvc.domain.form import FormId
+from printsvc.domain.seal import SealPlace
 from printsvc.errors import RenderError
 
 _POINTS_PER_INCH = 72
+MIN_SEAL_PT = 18
+"""A seal of three lines that is less high could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Form:
     """One version of a statutory layout.
 
     `media` is a PWG 5101.1 name, `doses` the rows of its dose table, `pages` the sides of one paper (a card has two),
-    `more_doses` the rows of a continuation page, 0 for a form that has none.
+    `more_doses` the rows of a continuation page, 0 for a form that has none. `seal` is where the digital copy shows
+    its seal; None where there is no room. It is never on paper.
     """
 
     form_id: FormId
@@ -86,6 +90,7 @@ class Form:
     slots: Mapping[str, Slot]
     pages: int = 1
     more_doses: int = 0
+    seal: SealPlace | None = None
 
     def slot_names(self, more_rows: int = 0) -> Iterator[str]:
         """Every slot by its full name: `rows.*.site` once for each row of the form, and so on for `more_rows` more."""
@@ -139,7 +144,19 @@ def read_form(folder: Path, form_id: FormId) -> Form:
     for place in form.qr.places:
         if form.qr.side_dots(place.max_version) + quiet > place.side_dots:
             raise _broken(form_id, f"the QR place {place.name} is too small for version {place.max_version}")
+    if form.seal is not None and not _is_inside(form, form.seal):
+        raise _broken(form_id, "the seal is not on the page")
     return form
+
+
+def _is_inside(form: Form, place: SealPlace) -> bool:
+    return (
+        1 <= place.page <= form.pages
+        and min(place.left_pt, place.top_pt) >= 0
+        and min(place.width_pt, place.height_pt) >= MIN_SEAL_PT
+        and place.left_pt + place.width_pt <= form.width_pt
+        and place.top_pt + place.height_pt <= form.height_pt
+    )
 
 
 def _form_of(table: dict[str, Any]) -> Form:
@@ -177,6 +194,7 @@ def _form_of(table: dict[str, Any]) -> Form:
         slots=MappingProxyType(slots),
         pages=int(table.get("pages", 1)),
         more_doses=int(table.get("more_doses", 0)),
+        seal=SealPlace(**table["seal"]) if "seal" in table else None,
     )
 
 

@@ -78,7 +78,7 @@ class PageCrashedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
+class Refusal:
     """An error of ours on its way back: the exceptions have keyword arguments, which pickle does not keep."""
 
     kind: type[PrintsvcError]
@@ -102,7 +102,7 @@ class _Lacking:
     forms: tuple[FormId, ...]
 
 
-_Outcome = Drawn | _Refusal | _Lacking | None
+_Outcome = Drawn | Refusal | _Lacking | None
 
 
 class RenderPool:
@@ -238,7 +238,7 @@ class RenderPool:
                 outcome = await self._draw_apart(form_id, page)
             break
         self._page_s += _NEWEST_WEIGHT * (loop.time() - started - self._page_s)
-        if isinstance(outcome, _Refusal):
+        if isinstance(outcome, Refusal):
             raise outcome.error()
         assert isinstance(outcome, Drawn), "a page was sent"
         return outcome
@@ -281,7 +281,7 @@ class RenderPool:
         first = await self._submit(executor, None, None)  # it compiles what the others then only load
         others = await asyncio.gather(*(self._submit(executor, None, None) for _ in range(self._workers)))
         for outcome in (first, *others):
-            if isinstance(outcome, _Refusal):
+            if isinstance(outcome, Refusal):
                 raise outcome.error()
         return any(isinstance(outcome, _Lacking) for outcome in (first, *others))
 
@@ -467,10 +467,10 @@ def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None)
                     signal.setitimer(signal.ITIMER_REAL, 0)
         except (InputError, NotFoundError, RenderError) as error:
             problems = tuple(error.problems) if isinstance(error, InputError) else ()
-            return _Refusal(type(error), error.code, error.en, error.vi, problems)
+            return Refusal(type(error), error.code, error.en, error.vi, problems)
         except Exception as error:
             # Only its class: the text may hold a person's data, and the exception itself may not pickle.
             name = type(error).__name__
-            return _Refusal(
+            return Refusal(
                 RenderError, RenderError.code, f"Drawing failed: {name}.", f"Tạo trang in bị lỗi: {name}.", ()
             )

@@ -10,6 +10,7 @@ import io
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import pypdfium2
@@ -22,6 +23,8 @@ from printsvc.errors import ScanError
 MAX_BYTES: Final = 20_000_000
 MAX_PIXELS: Final = 50_000_000
 MAX_PAGES: Final = 20
+MAX_LETTERS: Final = 100_000
+MAX_RUNS: Final = 5_000
 # An HCERT fills at most one QR of version 40 in alphanumeric mode.
 _MAX_TEXT: Final = 4_296
 _PREFIX: Final = b"HC1:"
@@ -52,12 +55,65 @@ def scan_codes(data: bytes) -> list[str | bytes]:
         raise _too_large()
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         found = _codes_of_picture(data)
-    elif b"%PDF-" in data[:1024]:
+    elif is_pdf(data):
         with _pdfium_lock:
             found = _codes_of_pdf(data)
     else:
         raise _not_readable()
     return found or _no_code()
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedWord:
+    """A run of text as it stands on a page; edges in points from the page's bottom left corner."""
+
+    text: str
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedPage:
+    """The text of a page, in the file's order, and where its runs stand."""
+
+    text: str
+    width_pt: float
+    height_pt: float
+    words: tuple[PrintedWord, ...] = ()
+
+
+def is_pdf(data: bytes) -> bool:
+    return b"%PDF-" in data[:1024]
+
+
+def read_text(data: bytes) -> list[PrintedPage]:
+    """Return the text layer of a PDF, at most MAX_RUNS runs of it. Raises ScanError for what is no PDF, or too long."""
+    try:
+        with _pdfium_lock, pypdfium2.PdfDocument(data) as document:
+            if len(data) > MAX_BYTES or len(document) > MAX_PAGES:
+                raise _too_large()
+            return [_text_of(document[number]) for number in range(len(document))]
+    except pypdfium2.PdfiumError as error:
+        raise _not_readable() from error
+
+
+def _text_of(page: Any) -> PrintedPage:
+    width_pt, height_pt = page.get_size()
+    layer = page.get_textpage()
+    try:
+        text = layer.get_text_range() if layer.count_chars() <= MAX_LETTERS else ""
+        words = []
+        for number in range(min(layer.count_rects(), MAX_RUNS) if text else 0):
+            left, bottom, right, top = layer.get_rect(number)
+            words.append(
+                PrintedWord(layer.get_text_bounded(left, bottom, right, top).strip(), left, bottom, right, top)
+            )
+        return PrintedPage(text, width_pt, height_pt, tuple(words))
+    finally:
+        layer.close()
+        page.close()
 
 
 def _no_code() -> NoReturn:

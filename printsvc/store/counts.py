@@ -12,7 +12,10 @@ from printsvc.store.tables import certificates, doses, print_jobs
 
 
 def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
-    """Return doses, held, certificates, with_paper (certificates that have one) and papers (jobs by state)."""
+    """Return doses, held, certificates, with_paper and papers (jobs by state).
+
+    `certificates` and `with_paper` count doses: one that was issued again, and printed again, is one.
+    """
     here: ColumnElement[bool] = true() if site_id is None else doses.c.site_id == site_id
     jobs_here: ColumnElement[bool] = true() if site_id is None else print_jobs.c.site_id == site_id
     total = connection.execute(select(func.count()).select_from(doses).where(here)).scalar_one()
@@ -21,7 +24,9 @@ def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
         select(func.count(distinct(certificates.c.dose_pk))).select_from(certificates.join(doses)).where(here)
     )
     on_paper = connection.execute(
-        select(func.count(distinct(print_jobs.c.uvci))).where(jobs_here, print_jobs.c.state.in_(ON_PAPER))
+        select(func.count(distinct(certificates.c.dose_pk)))
+        .select_from(print_jobs.join(certificates))
+        .where(jobs_here, print_jobs.c.state.in_(ON_PAPER))
     )
     states = connection.execute(select(print_jobs.c.state, func.count()).where(jobs_here).group_by(print_jobs.c.state))
     return {

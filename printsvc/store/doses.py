@@ -99,7 +99,8 @@ def get_dose_of(connection: Connection, uvci: str) -> StoredDose:
 
 def doses_of_person(connection: Connection, key: str, *, limit: int = 64) -> list[StoredDose]:
     """Return the newest doses of a person that have a certificate which is not revoked, oldest first."""
-    query = _query().where(doses.c.person_key == key, doses.c.outcome == ISSUED, certificates.c.revoked_at.is_(None))
+    living = certificates.c.revoked_at.is_(None) & certificates.c.superseded_by.is_(None)
+    query = _query().where(doses.c.person_key == key, doses.c.outcome == ISSUED, living)
     query = query.order_by(doses.c.injected_at.desc(), doses.c.dose_pk.desc()).limit(limit)
     return list(_newest_by_pk(connection.execute(query)).values())[::-1]
 

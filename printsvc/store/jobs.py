@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select
 
 from printsvc.domain.print_job import NEEDS_A_PERSON, UNDER_WAY, CopyReason, Happening, JobState, PrintJob
 from printsvc.errors import NotFoundError
-from printsvc.store.tables import job_events, print_jobs
+from printsvc.store.tables import certificates, job_events, print_jobs
 
 # Written into the statement, not bound: a partial index serves only a query that says its condition outright.
 _WAITING = literal("waiting", literal_execute=True)
@@ -36,6 +36,28 @@ def jobs_of(connection: Connection, uvcis: Iterable[str]) -> list[PrintJob]:
     """Return all jobs of these certificates, by copy number."""
     query = select(print_jobs).where(print_jobs.c.uvci.in_(list(uvcis))).order_by(print_jobs.c.copy_number)
     return [_job(row) for row in connection.execute(query)]
+
+
+def jobs_of_family(connection: Connection, uvci: str) -> list[PrintJob]:
+    """Return the jobs of all certificates of this one's dose, by copy number."""
+    query = select(certificates.c.dose_pk).where(certificates.c.uvci == uvci)
+    dose_pk = connection.execute(query).scalar_one_or_none()
+    return jobs_of_doses(connection, [dose_pk]).get(dose_pk, []) if dose_pk is not None else []
+
+
+def jobs_of_doses(connection: Connection, dose_pks: Iterable[int]) -> dict[int, list[PrintJob]]:
+    """Return dose_pk → the jobs of all certificates that the dose ever had, by copy number."""
+    found: dict[int, list[PrintJob]] = {}
+    query = (
+        select(certificates.c.dose_pk, *print_jobs.columns)
+        .join(certificates, certificates.c.uvci == print_jobs.c.uvci)
+        .where(certificates.c.dose_pk.in_(list(dose_pks)))
+        .order_by(print_jobs.c.copy_number, print_jobs.c.created_at)
+    )
+    for row in connection.execute(query):
+        values = row._asdict()
+        found.setdefault(values.pop("dose_pk"), []).append(_job_of(values))
+    return found
 
 
 def list_jobs(
@@ -176,7 +198,10 @@ _NAMES = tuple(column.name for column in print_jobs.columns)
 
 
 def _job(row: Row[Any]) -> PrintJob:
-    values = row._asdict()
+    return _job_of(row._asdict())
+
+
+def _job_of(values: dict[str, Any]) -> PrintJob:
     values["state"] = JobState(values["state"])
     values["reason"] = CopyReason(values["reason"])
     return PrintJob(**values)

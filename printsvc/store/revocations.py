@@ -81,6 +81,32 @@ def find_revocable(connection: Connection, uvcis: Iterable[str]) -> dict[str, Re
     return found
 
 
+def find_versions(connection: Connection, uvcis: Iterable[str]) -> dict[str, list[Revocable]]:
+    """Return UVCI → the other certificates of the same dose that are not revoked, for those that have any."""
+    asked, other = certificates.alias("asked"), certificates.alias("other")
+    found: dict[str, list[Revocable]] = {}
+    wanted = list(dict.fromkeys(uvcis))
+    for start in range(0, len(wanted), MAX_PARAMETERS):
+        query = (
+            select(asked.c.uvci.label("of"), other.c.uvci, other.c.hcert, other.c.kid, other.c.expires_at)
+            .join(other, (other.c.dose_pk == asked.c.dose_pk) & (other.c.uvci != asked.c.uvci))
+            .where(asked.c.uvci.in_(wanted[start : start + MAX_PARAMETERS]), other.c.revoked_at.is_(None))
+            .order_by(other.c.version)
+        )
+        for row in connection.execute(query):
+            found.setdefault(row.of, []).append(Revocable(Uvci(row.uvci), row.hcert, row.kid, row.expires_at))
+    return found
+
+
+def current_of_family(connection: Connection, family: str) -> list[Revocation]:
+    """Return the current revocations whose request_id is `family`, or begins with it and a slash."""
+    request = revocations.c.request_id
+    # As a range, not LIKE: an id may hold an underscore, and the unique index serves it ("0" comes after "/").
+    mine = (request == family) | ((request > f"{family}/") & (request < f"{family}0"))
+    query = select(*_COLUMNS).where(mine, _CURRENT).order_by(revocations.c.revocation_pk)
+    return [_revocation(row) for row in connection.execute(query)]
+
+
 def known_certificates(connection: Connection, uvcis: Iterable[str]) -> dict[str, bool]:
     """Return UVCI → whether it is revoked, of the certificates that exist."""
     found: dict[str, bool] = {}
@@ -220,11 +246,12 @@ def list_revocations(
 
 def select_uvcis(query: DoseQuery) -> Any:
     """Return a SELECT of the certificates that a query means and that are not revoked, with their sites."""
-    found = (
-        select(certificates.c.uvci, doses.c.site_id)
-        .join(doses, doses.c.dose_pk == certificates.c.dose_pk)
-        .where(certificates.c.revoked_at.is_(None))
-    )
+    found = select(certificates.c.uvci, doses.c.site_id).join(doses, doses.c.dose_pk == certificates.c.dose_pk)
+    return where_query(found.where(certificates.c.revoked_at.is_(None)), query)
+
+
+def where_query(found: Any, query: DoseQuery) -> Any:
+    """Return a SELECT over certificates and their doses, cut down to what a query means."""
     event = doses.c.event["dose"]
     for column, value in (
         (doses.c.site_id, query.site_id),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal, select, text, update
+from sqlalchemy import Connection, and_, func, insert, literal, select, text, update
 
 from printsvc.domain.signer import SignerEvent, SignerRecord, SignerRole, SignerState
 from printsvc.errors import StateError
@@ -67,6 +67,15 @@ def read_trusted(connection: Connection) -> Trusted:
     )
     rows = connection.execute(query.order_by(signers.c.created_at, signers.c.thumbprint))
     return Trusted(version.version, version.changed_at, tuple(bytes(row.certificate) for row in rows))
+
+
+def read_authorities(connection: Connection) -> list[bytes]:
+    """Return the CSCAs (DER) that were ever registered, but for the compromised, oldest first."""
+    query = select(signers.c.certificate).where(
+        signers.c.role == SignerRole.CSCA.value, signers.c.state != SignerState.COMPROMISED.value
+    )
+    rows = connection.execute(query.order_by(signers.c.created_at, signers.c.thumbprint))
+    return [bytes(row.certificate) for row in rows]
 
 
 def insert_record(connection: Connection, record: SignerRecord, *, actor: str) -> bool:
@@ -129,23 +138,27 @@ def set_period(
 
 
 def living_certificates(connection: Connection, now: datetime) -> dict[str, int]:
-    """Return kid (hexadecimal) → how many certificates under it are neither expired nor revoked."""
-    query = select(certificates.c.kid, func.count().label("number")).where(
-        certificates.c.expires_at > now, certificates.c.revoked_at.is_(None)
-    )
+    """Return kid (hexadecimal) → how many certificates under it are neither expired nor revoked nor issued again."""
+    query = select(certificates.c.kid, func.count().label("number")).where(_living(now))
     return {row.kid: row.number for row in connection.execute(query.group_by(certificates.c.kid))}
 
 
 def living_by_site(connection: Connection, kid: str, now: datetime) -> dict[str, int]:
-    """Return site_id → how many certificates under this kid are neither expired nor revoked."""
+    """Return site_id → how many certificates under this kid are neither expired nor revoked nor issued again."""
     query = (
         select(doses.c.site_id, func.count().label("number"))
         .select_from(certificates.join(doses))
-        .where(certificates.c.kid == kid, certificates.c.expires_at > now, certificates.c.revoked_at.is_(None))
+        .where(certificates.c.kid == kid, _living(now))
         .group_by(doses.c.site_id)
         .order_by(doses.c.site_id)
     )
     return {row.site_id: row.number for row in connection.execute(query)}
+
+
+def _living(now: datetime) -> Any:
+    return and_(
+        certificates.c.expires_at > now, certificates.c.revoked_at.is_(None), certificates.c.superseded_by.is_(None)
+    )
 
 
 def list_events(connection: Connection, thumbprint: str) -> list[Mapping[str, object]]:

@@ -5,14 +5,11 @@ Times are integers, microseconds since 1970 UTC: the same order and the same byt
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -21,31 +18,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.types import JSON
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware datetime, kept as microseconds since 1970 UTC; a naive one is refused."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a naive time cannot be stored")
-        return (value - _EPOCH) // _MICROSECOND
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        return None if value is None else _EPOCH + int(value) * _MICROSECOND
-
+from printsvc.store.times import UtcTime
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -109,7 +86,17 @@ certificates = Table(
     Column("expires_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime, nullable=True),
     Column("revocation_reason", Text, nullable=False),
+    # The certificate of the same dose that was made in its place; the old one need not be revoked.
+    Column("superseded_by", String(80), nullable=True),
+    Column("superseded_at", UtcTime, nullable=True),
     UniqueConstraint("dose_pk", "version"),
+)
+Index(
+    "uq_certificates_superseded_by",
+    certificates.c.superseded_by,
+    unique=True,
+    sqlite_where=certificates.c.superseded_by.is_not(None),
+    postgresql_where=certificates.c.superseded_by.is_not(None),
 )
 # What is under a signer, and until when: counted before the signer ends, listed when it is to be issued again.
 Index("ix_certificates_kid_expires_at", certificates.c.kid, certificates.c.expires_at)
@@ -387,6 +374,52 @@ revocation_snapshots = Table(
     Column("delta", LargeBinary, nullable=True),
     # The newest version alone has it.
     Column("body", LargeBinary, nullable=True),
+)
+
+reissue_runs = Table(
+    "reissue_runs",
+    metadata,
+    Column("run_id", String(64), primary_key=True),
+    Column("asked", JSON, nullable=False),
+    Column("is_printed", Boolean, nullable=False),
+    Column("revokes_old", Boolean, nullable=False),
+    Column("asked_by", String(64), nullable=False),
+    Column("begun_at", UtcTime, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("ended_at", UtcTime, nullable=True),
+)
+
+reissue_items = Table(
+    "reissue_items",
+    metadata,
+    Column("run_id", String(64), ForeignKey("reissue_runs.run_id"), primary_key=True),
+    Column("line", Integer, primary_key=True),
+    Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
+    # Empty until it is done, then what came of it: it is written in the transaction that stores the new certificate.
+    Column("outcome", String(8), nullable=False),
+    Column("new_uvci", String(80), ForeignKey("certificates.uvci"), nullable=True),
+    Column("problem", String(64), nullable=False),
+)
+Index(
+    "ix_reissue_items_open",
+    reissue_items.c.run_id,
+    reissue_items.c.line,
+    sqlite_where=reissue_items.c.outcome == "",
+    postgresql_where=reissue_items.c.outcome == "",
+)
+
+# The ledger: one row for each transaction of a run, written in it.
+reissue_chunks = Table(
+    "reissue_chunks",
+    metadata,
+    Column("run_id", String(64), ForeignKey("reissue_runs.run_id"), primary_key=True),
+    Column("chunk", Integer, primary_key=True),
+    Column("first_line", Integer, nullable=False),
+    Column("last_line", Integer, nullable=False),
+    Column("kid", String(16), nullable=False),
+    *(Column(name, Integer, nullable=False) for name in ("issued", "already", "revoked", "failed", "papers")),
+    Column("seconds", Float, nullable=False),
+    Column("stored_at", UtcTime, nullable=False),
 )
 
 # Trust lists of others: one source is one list; its keys are replaced together.

@@ -48,9 +48,10 @@ async def read_model(request: web.Request, model: type[M]) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InputError([_problem(detail) for detail in error.errors(include_url=False)]) from None
+        raise InputError([problem_of(detail) for detail in error.errors(include_url=False)]) from None
 
 
-def _problem(detail: Any) -> Problem:
+def problem_of(detail: Any) -> Problem:
+    """Return the problem of one error of pydantic."""
     pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in detail["loc"])
     return Problem(pointer, "invalid", "Giá trị không hợp lệ.", f"Not valid: {detail['type'].replace('_', ' ')}.")

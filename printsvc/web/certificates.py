@@ -10,12 +10,13 @@ from pydantic import BaseModel, ConfigDict
 from printsvc.domain.print_job import CopyReason, JobState, PrintJob
 from printsvc.domain.uvci import full_uvci
 from printsvc.errors import InputError, NotFoundError
-from printsvc.flows.dispatch import draw_certificate
+from printsvc.flows.copies import digital_copy
 from printsvc.flows.intake import problem
-from printsvc.flows.papers import Seen, declare_holder_lost, print_copy, retry_job, settle_job
+from printsvc.flows.papers import Seen, declare_holder_lost, print_copy, retry_job, settle_job, unprinted
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store.doses import StoredDose
+from printsvc.store.reissues import find_superseding
 from printsvc.store.revocations import history_of
 from printsvc.store.sites import Caller
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require
@@ -63,17 +64,29 @@ async def get_certificate(request: web.Request) -> web.Response:
     """Tell a certificate, its papers, and every revocation that it ever had."""
     dose, jobs = await _load(request)
     uvci = full_uvci(request.match_info["uvci"])
-    history = await request.app[SERVICES].store.read(lambda c: history_of(c, uvci))
-    told = {"papers": [job_document(job) for job in jobs], "revocations": [revocation_document(r) for r in history]}
+    history, newer = await request.app[SERVICES].store.read(lambda c: (history_of(c, uvci), find_superseding(c, uvci)))
+    told: dict[str, Any] = {"superseded_by": newer} if newer else {}
+    told |= {"papers": [job_document(job) for job in jobs], "revocations": [revocation_document(r) for r in history]}
     return web.json_response(dose_document(dose) | {"revoked": any(r.is_current for r in history)} | told)
 
 
 async def get_certificate_pdf(request: web.Request) -> web.Response:
-    """Draw the certificate as it is on its newest paper."""
+    """Give the certificate as it is on its newest paper: sealed, or as it is printed (?seal=no)."""
+    wanted = request.query.get("seal", "yes")
+    if wanted not in ("yes", "no"):
+        raise InputError([problem("/seal", "not_a_choice")])
     _, jobs = await _load(request)
-    pdf = await draw_certificate(request.app[SERVICES], jobs[-1])
-    headers = {"Content-Disposition": 'inline; filename="certificate.pdf"', "Cache-Control": "no-store"}
-    return web.Response(body=pdf, content_type="application/pdf", headers=headers)
+    uvci = full_uvci(request.match_info["uvci"])
+    paper = jobs[-1] if jobs else await unprinted(request.app[SERVICES], uvci)
+    known = [tag.value for tag in request.if_none_match or ()]
+    copy = await digital_copy(request.app[SERVICES], paper, sealed=wanted == "yes", known_tags=known)
+    # Weak where it is sealed: another process seals the same page in other bytes.
+    headers = {"ETag": f'W/"{copy.tag}"' if copy.is_sealed else f'"{copy.tag}"', "Cache-Control": "no-store"}
+    if not copy.pdf:
+        return web.Response(status=304, headers=headers)
+    name = "certificate.pdf" if copy.is_sealed else "certificate-unsealed.pdf"
+    headers["Content-Disposition"] = f'inline; filename="{name}"'
+    return web.Response(body=copy.pdf, content_type="application/pdf", headers=headers)
 
 
 async def get_papers(request: web.Request) -> web.Response:

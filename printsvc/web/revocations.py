@@ -104,11 +104,11 @@ def revocation_document(revocation: Revocation) -> dict[str, Any]:
 async def list_revocations(request: web.Request) -> web.Response:
     """List revocations: ?uvci=…&reason=…&kid=…&state=current or undone; `next` is the `after` of the next page."""
     caller = await require(request, ADMIN, PLATFORM, SITE)
-    limit = _number(request, "limit", 100, 1, 1000)
+    limit = read_number(request, "limit", 100, 1, 1000)
     state = request.query.get("state", "")
     if state not in ("", "current", "undone") or request.query.get("reason", "fraud") not in set(RevocationReason):
         raise InputError([problem("/state", "not_a_choice")])
-    after = _number(request, "after", 0, 0, 2**63 - 1)
+    after = read_number(request, "after", 0, 0, 2**63 - 1)
     reason, uvci, kid = (request.query.get(name) for name in ("reason", "uvci", "kid"))
 
     found = await request.app[SERVICES].store.read(
@@ -119,7 +119,7 @@ async def list_revocations(request: web.Request) -> web.Response:
             is_current=None if not state else state == "current",
             uvci=full_uvci(uvci) if uvci else None,
             reason=RevocationReason(reason) if reason else None,
-            kid=_kid(kid),
+            kid=read_kid(kid),
             site_id=caller.site_id if caller.role == SITE else None,
         )
     )
@@ -158,7 +158,7 @@ async def post_query(request: web.Request) -> web.Response:
     caller = await require(request, ADMIN)
     body = await read_model(request, QueryIn)
     services = request.app[SERVICES]
-    query = DoseQuery(**body.query.model_dump(exclude={"kid"}), kid=_kid(body.query.kid))
+    query = DoseQuery(**body.query.model_dump(exclude={"kid"}), kid=read_kid(body.query.kid))
     if body.dry_run:
         shown = await revoke.preview(services, query)
         return json_response(
@@ -268,7 +268,7 @@ async def get_stale_papers(request: web.Request) -> web.Response:
     site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
     if site_id is None:
         return json_response({"sites": await store.read(revocation_store.count_stale_papers)})
-    limit, after = _number(request, "limit", 200, 1, 1000), request.query.get("after", "")
+    limit, after = read_number(request, "limit", 200, 1, 1000), request.query.get("after", "")
     papers = await store.read(lambda c: revocation_store.stale_papers(c, site_id, limit=limit, after=after))
     following = papers[-1]["job_id"] if len(papers) == limit else None
     told = [paper | {"revoked_at": paper["revoked_at"].isoformat()} for paper in papers]
@@ -305,7 +305,7 @@ async def get_snapshot(request: web.Request) -> web.Response:
 
 async def get_delta(request: web.Request) -> web.Response:
     """Return what leads from the version ?from=… to the newest; 304 for the newest, 404 where only the whole helps."""
-    version = _number(request, "from", 0, 0, 2**31 - 1)
+    version = read_number(request, "from", 0, 0, 2**31 - 1)
     snapshot, body = await revocation_lists.load_delta(request.app[SERVICES], version)
     return _file(request, snapshot.version, body)
 
@@ -321,7 +321,7 @@ def _file(request: web.Request, version: int, body: bytes | None) -> web.Respons
 
 async def list_batches(request: web.Request) -> web.Response:
     """List the batches of the EU: `deleted` is one of which nothing is left; ?after=… goes on."""
-    limit = _number(request, "limit", 1000, 1, 1000)
+    limit = read_number(request, "limit", 1000, 1, 1000)
     services = request.app[SERVICES]
     found = await revocation_lists.list_batches(services, after=request.query.get("after", ""), limit=limit)
     batches = [
@@ -345,7 +345,7 @@ async def get_batch(request: web.Request) -> web.Response:
     return json_response(batch.to_json())
 
 
-def _number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
+def read_number(request: web.Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query.get(name)
     if text is None:
         return default
@@ -362,7 +362,7 @@ def _flag(request: web.Request, name: str) -> bool:
     return text in ("1", "true")
 
 
-def _kid(text: str | None) -> str | None:
+def read_kid(text: str | None) -> str | None:
     """Return a kid in hexadecimal, given so or in base64. Raises InputError."""
     if text is None:
         return None

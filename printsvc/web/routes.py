@@ -6,7 +6,7 @@ from aiohttp import web
 
 from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, ops, revocations, signers, sites, trust, verify
+from printsvc.web import certificates, doses, ops, reissues, revocations, signers, sites, trust, verify
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -17,6 +17,8 @@ _CERTIFICATE = "/v1/certificates/{uvci}"
 _SITE = "/v1/sites/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
 _REVOCATIONS = "/v1/revocations"
+_REISSUES = "/v1/reissues"
+_PAGE = ("site_id", "after", "limit")
 _SOURCE = "/v1/trust-sources/{source}"
 _SIGNER = "/v1/signers/{thumbprint}"
 
@@ -26,7 +28,14 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
     Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S), doses.CheckIn),
     # The bare route comes last of these: a UVCI may end in a slash, so it takes whatever the others do not.
-    Route("GET", _CERTIFICATE + ".pdf", certificates.get_certificate_pdf, (_P, _A, _S), media="application/pdf"),
+    Route(
+        "GET",
+        _CERTIFICATE + ".pdf",
+        certificates.get_certificate_pdf,
+        (_P, _A, _S),
+        media="application/pdf",
+        query=("seal",),
+    ),
     Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
     Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
     Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
@@ -79,6 +88,18 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _REVOCATIONS + "/delta", revocations.get_delta, answers=(200, 304), media=MEDIA_TYPE, query=("from",)),
     Route("GET", _REVOCATIONS + "/batches", revocations.list_batches, query=("after", "limit")),
     Route("GET", _REVOCATIONS + "/batches/{batch_id}", revocations.get_batch, query=("hash_type",)),
+    Route("POST", _REISSUES, reissues.post_reissue, (_A,), reissues.ReissueIn, (200, 202)),
+    Route("GET", _REISSUES, reissues.list_reissues, (_A,)),
+    Route("GET", _REISSUES + "/stale-papers", reissues.get_reissue_papers, (_A, _S), query=_PAGE),
+    Route("GET", _REISSUES + "/{run_id}", reissues.get_reissue, (_A,)),
+    Route("POST", _REISSUES + "/{run_id}", reissues.post_reissue_run, (_A,), answers=(200, 202)),
+    Route(
+        "GET",
+        _REISSUES + "/{run_id}/items",
+        reissues.list_reissue_items,
+        (_A,),
+        query=("outcome", "after", "limit"),
+    ),
     Route("POST", "/v1/verify", verify.post_verify, (), verify.VerifyIn, also_takes=verify.FILES),
     Route("GET", "/v1/trust-list", trust.get_trust_list),
     Route("GET", "/v1/trust-list.jws", trust.get_signed_trust_list, media=trust.JOSE),

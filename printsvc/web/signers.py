@@ -5,6 +5,7 @@ The gauges of the same are here too, and the warnings of /readyz.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Iterator
@@ -55,7 +56,10 @@ async def list_signers(request: web.Request) -> web.Response:
     """List the signers with their states, what is under each, and what ends soon."""
     await require(request, ADMIN)
     services = request.app[SERVICES]
-    return web.json_response(await services.store.read(lambda c: overview(c, now=services.clock())))
+    now = services.clock()
+    told = await services.store.read(lambda c: overview(c, now=now))
+    seals = [] if services.seal is None else await asyncio.to_thread(services.seal.documents, now)
+    return web.json_response(told | {"seals": seals})
 
 
 async def post_signer(request: web.Request) -> web.Response:

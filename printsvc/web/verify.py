@@ -31,14 +31,25 @@ class VerifyIn(BaseModel):
 
 
 async def post_verify(request: web.Request) -> web.Response:
-    """Verify the text of a code (JSON), or a PNG, JPEG or PDF sent as the body. Nothing of it is stored."""
+    """Verify the text of a code (JSON), or a PNG, JPEG or PDF sent as the body. Nothing of it is stored.
+
+    Of a PDF it also answers `seal`, `text` and, of the two together, `file_sound`.
+    """
     services = request.app[SERVICES]
     now = services.clock()
     book = StoreRevocations(services.store)
     trust = (await services.trust.load(services.store, now)).everybody
     if request.content_type in FILES:
         body = await request.read()
-        verdicts = await asyncio.to_thread(verify_file, body, trust=trust, now=now, revocations=book)
+        verdicts = await asyncio.to_thread(
+            verify_file,
+            body,
+            trust=trust,
+            now=now,
+            revocations=book,
+            stamp_authorities=services.stamp_authorities,
+            forms=services.known_forms,
+        )
         first = verdicts[0]
         return json_response(first | {"others": verdicts[1:]} if verdicts[1:] else first)
     document = await read_json(request)

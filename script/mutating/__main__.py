@@ -30,6 +30,10 @@ SHARES = {
 }
 LIMIT_MS = 50.0
 LIMIT_MB = 50.0
+SUSPECT_MS = 30.0
+"""Of the wall's clock, which is quick to read: beyond it a code is timed again by the processor's."""
+TOGETHER = 50
+"""Codes whose memory is looked at together: a peak that none of them raised was raised by none."""
 CHUNK = 5_000
 KEPT = 20
 
@@ -72,14 +76,14 @@ def peak_mb() -> float:
 def try_one(world: World, found: Found, seed: int, index: int) -> None:
     name, code = make_code(world, seed, index)
     found.tried[name.value] += 1
-    before, begun = peak_mb(), time.thread_time()
+    begun = time.perf_counter()
     try:
         verdict = verify(code, trust=world.trust, at=NOW)
     except Exception:
         found.raised += 1
         found.bad.append(f"{index} {name} raised: {traceback.format_exc(limit=-3)} {code!r}")
         return
-    took, grew = 1000 * (time.thread_time() - begun), peak_mb() - before
+    took = 1000 * (time.perf_counter() - begun)
     found.verdicts[verdict.verdict.value] += 1
     if verdict.is_valid:
         if any(verdict.claims == claims for genuine in world.claims.values() for claims in genuine):
@@ -87,20 +91,35 @@ def try_one(world: World, found: Found, seed: int, index: int) -> None:
         else:
             found.differing += 1
             found.bad.append(f"{index} {name} is valid and says something else: {code!r}")
+    if took > SUSPECT_MS:
+        took = processor_ms(world, code)
+        if took > LIMIT_MS:
+            found.slow += 1
+            found.bad.append(f"{index} {name} took {took:.0f} ms: {code!r}")
     found.slowest_ms = max(found.slowest_ms, took)
-    found.largest_mb = max(found.largest_mb, grew)
-    if took > LIMIT_MS:
-        found.slow += 1
-        found.bad.append(f"{index} {name} took {took:.0f} ms: {code!r}")
-    if grew > LIMIT_MB:
-        found.large += 1
-        found.bad.append(f"{index} {name} took {grew:.0f} MB: {code!r}")
+
+
+def processor_ms(world: World, code: Code) -> float:
+    """Return the processor's time for one code, the least of three: others use the processor meanwhile."""
+    spans = []
+    for _ in range(3):
+        begun = time.thread_time()
+        verify(code, trust=world.trust, at=NOW)
+        spans.append(1000 * (time.thread_time() - begun))
+    return min(spans)
 
 
 def try_part(seed: int, first: int, last: int) -> Found:
     world, found = make_world(), Found()
-    for index in range(first, last):
-        try_one(world, found, seed, index)
+    for begin in range(first, last, TOGETHER):
+        before = peak_mb()
+        for index in range(begin, min(begin + TOGETHER, last)):
+            try_one(world, found, seed, index)
+        grew = peak_mb() - before
+        found.largest_mb = max(found.largest_mb, grew)
+        if grew > LIMIT_MB:
+            found.large += 1
+            found.bad.append(f"{begin} to {begin + TOGETHER} took {grew:.0f} MB")
     return found
 
 
@@ -123,6 +142,8 @@ def run(count: int, seed: int, processes: int) -> dict[str, Any]:
     with ProcessPoolExecutor(processes, initializer=warm) as pool:
         waiting = [pool.submit(try_part, *part) for part in parts(seed, count)]
         for done, future in enumerate(as_completed(waiting), 1):
+            if future.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             total.add(future.result())
             if done % 10 == 0 or total.bad:
                 print(f"{sum(total.tried.values())} of {count}, {len(total.bad)} breaches", file=sys.stderr, flush=True)

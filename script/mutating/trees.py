@@ -84,7 +84,10 @@ def alter_tree(tree: Any, rng: random.Random, others: Any = None) -> Any:
             case 4:
                 other, there = rng.choice(places)
                 if there in (other if isinstance(other, dict) else range(len(other))):
-                    holder[key], other[there] = other[there], copy.deepcopy(holder[key])
+                    # Copies of both: one may lie within the other, and a tree has no circles.
+                    this, that = copy.deepcopy(holder[key]), copy.deepcopy(other[there])
+                    holder[key] = that
+                    other[there] = this
             case 5:
                 holder[key] = [holder[key]] if rng.random() < 0.5 else {"a": holder[key]}
             case 6 if others is not None:

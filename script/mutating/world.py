@@ -20,6 +20,7 @@ from vectors import divoc, hcert, shc, vdsnc
 from vectors.signing import NOT_AFTER, NOT_BEFORE, NOW, Holder, b64url, make_holder
 
 from mutating.trees import alter_bytes, alter_text, alter_tree
+from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.dsc import read_dsc
 from printsvc.credential.trust import TrustList
 from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey
@@ -126,9 +127,9 @@ def _alter_hcert(one: Any, two: Any, world: World, rng: random.Random) -> Code:
             altered = alter_text(one[4:], hcert.ALPHABET, rng)
             return alter_text(one, "HC1: ", rng) if rng.random() < 0.05 else "HC1:" + altered
         case 1:
-            return "HC1:" + hcert.base45(alter_bytes(_unbase45(one), rng))
+            return "HC1:" + encode_base45(alter_bytes(parse_base45(one[4:]), rng))
         case 2:
-            return _pack(alter_bytes(zlib.decompress(_unbase45(one)), rng))
+            return _pack(alter_bytes(_cose(one), rng))
     parts, theirs = _parts(one), _parts(two)
     match rng.randrange(8):
         case 0:
@@ -156,21 +157,17 @@ def _alter_hcert(one: Any, two: Any, world: World, rng: random.Random) -> Code:
 
 
 def _parts(code: str) -> list[Any]:
-    protected, unprotected, payload, signature = cbor2.loads(zlib.decompress(_unbase45(code))).value
+    protected, unprotected, payload, signature = cbor2.loads(_cose(code)).value
     return [protected, dict(unprotected), payload, signature]
 
 
 def _pack(cose: bytes) -> str:
-    return "HC1:" + hcert.base45(zlib.compress(cose))
+    return "HC1:" + encode_base45(zlib.compress(cose))
 
 
-def _unbase45(text: Any) -> bytes:
-    data = b""
-    digits = [hcert.ALPHABET.index(character) for character in text[4:]]
-    for index in range(0, len(digits), 3):
-        group = digits[index : index + 3]
-        data += sum(digit * 45**power for power, digit in enumerate(group)).to_bytes(len(group) - 1, "big")
-    return data
+@cache
+def _cose(code: str) -> bytes:
+    return zlib.decompress(parse_base45(code[4:]))
 
 
 def _mirrored(signature: bytes) -> bytes:
@@ -208,6 +205,7 @@ def _alter_shc(one: Any, two: Any, world: World, rng: random.Random) -> Code:
     return shc.numeric(".".join(parts))
 
 
+@cache
 def _jws(code: str) -> str:
     return "".join(chr(int(code[index : index + 2]) + 45) for index in range(5, len(code), 2))
 

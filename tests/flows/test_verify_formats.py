@@ -14,6 +14,7 @@ from vectors.vdsnc import make_vdsnc
 
 from printsvc.credential.batch import ring_of, verify_request
 from printsvc.credential.dsc import read_dsc
+from printsvc.credential.revocation import RevocationSubject, Revoked
 from printsvc.credential.trust import TrustList
 from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.flows.verify import verify_file
@@ -69,3 +70,37 @@ def test_certificates_of_a_line_stand_for_every_format() -> None:
         trust = TrustList(0, NOW, tuple(certificates), ring_of(certificates))
         (verdict,) = verify_file(code.encode(), trust=trust, now=NOW)
         assert verdict["verdict"] == expected
+
+
+class Book:
+    """Everything is revoked, and what was asked is kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[RevocationSubject] = []
+
+    def find(self, subject: RevocationSubject) -> Revoked | None:
+        self.asked.append(subject)
+        return Revoked()
+
+
+@pytest.mark.parametrize(
+    ("name", "country", "identifiers"),
+    [
+        (CredentialFormat.HCERT, "UT", ("URN:UVCI:01:UT:0123456789ABCDEF",)),
+        (CredentialFormat.SHC, "https://health.example/issuer", ()),
+        (CredentialFormat.VDS_NC, "UTO", ("U32870",)),
+        (CredentialFormat.DIVOC, "https://utopia.example/", ("https://utopia.example/vaccine/92047670169",)),
+    ],
+)
+def test_revocation_is_asked_for_every_format(
+    name: CredentialFormat, country: str, identifiers: tuple[str, ...]
+) -> None:
+    book, code = Book(), WORLD.codes[name][0]
+    body = code if isinstance(code, bytes) else code.encode()
+    (verdict,) = verify_file(body, trust=WORLD.trust, now=NOW, revocations=book)
+    assert (verdict["verdict"], verdict["step"]) == ("revoked", "revocation")
+    (subject,) = book.asked
+    assert (subject.country, subject.uvcis) == (country, identifiers)
+    assert subject.signature
+    (unknown,) = verify_file(body, trust=TrustList(0, NOW, ()), now=NOW, revocations=book)
+    assert (unknown["verdict"], len(book.asked)) == ("unknown_signer", 1), "nobody is asked about what nobody signed"

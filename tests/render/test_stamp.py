@@ -20,7 +20,7 @@ import pikepdf
 import pypdfium2
 import pytest
 import zxingcpp
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
@@ -257,6 +257,8 @@ def test_any_text_is_stamped_as_weasyprint_draws_it_or_left_to_it(
 
 
 @given(text=st.text("AĐễz19 -/.,:;'()&+<#•@=*_", min_size=1, max_size=16))
+@example("URN:UVCI:01:VN: F5D2 6096 #/")  # as every nineteenth UVCI ends, with the next line
+@example("URN:UVCI:01:VN: F5D2 6096 #:")
 @settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_lines_break_where_pango_breaks_them(library: FormLibrary, text: str) -> None:
     from weasyprint.text.line_break import get_log_attrs
@@ -338,6 +340,19 @@ def test_what_it_cannot_tell_it_does_not_draw(
         stamper.stamp(page)
     assert caught.value.reason == reason
     assert "NGUY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("check", ["/", ":", "0", "Z"])
+def test_no_uvci_needs_the_way_out_wherever_it_wraps(
+    stamper_of: Callable[[FormId], Stamper], library: FormLibrary, check: str
+) -> None:
+    """Its check character may be a stroke or a colon: on the receipt the UVCI takes two lines."""
+    form_id = FormId("receipt80/43-2022")
+    page = copy.deepcopy(library.sample(form_id))
+    page["uvci_groups"][-1] = f"#{check}"
+    assert page["uvci_groups"][0].startswith("URN:UVCI")
+    (ours,) = stamper_of(form_id).content(page)
+    assert [ours.rstrip()] == streams(library.render_pdf(form_id, page))
 
 
 def test_a_qr_text_that_is_too_long_is_an_error(stamper: Stamper, sample: PageData) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from printsvc.errors import NotFoundError, StoreError
 from printsvc.store import engine
 from printsvc.store.engine import Store
-from printsvc.store.tables import UtcTime, sites
+from printsvc.store.tables import sites
+from printsvc.store.times import UtcTime
 
 NOW = datetime(2021, 10, 30, 2, 12, 0, 123456, tzinfo=UTC)
 

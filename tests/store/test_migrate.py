@@ -45,10 +45,14 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "ix_print_jobs_leased",
         "ix_print_jobs_document_sha256",
         "ix_revocation_items_open",
+        "ix_reissue_items_open",
+        "uq_certificates_superseded_by",
         "uq_signers_signing",
     }
     assert all("undone_at IS NULL" in conditions[name] for name in current)
     assert "''" in conditions["ix_revocation_items_open"]
+    assert "''" in conditions["ix_reissue_items_open"]
+    assert "NOT NULL" in conditions["uq_certificates_superseded_by"]
     assert "'held'" in conditions["ix_doses_held"]
     assert "'waiting'" in conditions["ix_print_jobs_waiting"]
     assert "'leased'" in conditions["ix_print_jobs_leased"]

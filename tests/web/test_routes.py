@@ -12,8 +12,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from printsvc_api_harness import HELD, MATCHED, Api, event, held
 
 from printsvc.domain.revocation import RevocationReason
+from printsvc.flows import reissue
 from printsvc.flows.revocation_lists import publish_snapshot
 from printsvc.flows.revoke import begin_query, work
+from printsvc.store.reissues import Selection
 from printsvc.store.revocations import DoseQuery
 from printsvc.web.openapi import openapi_document
 from printsvc.web.routes import ROUTES, Route
@@ -29,9 +31,11 @@ BODIES: dict[str, Any] = {
     "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
     "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
+    "/v1/reissues": {"query": {"site_id": "HN-1"}, "dry_run": True},
 }
 TRUST = "/v1/trust-sources/{source}"
 REVOCATIONS = "/v1/revocations"
+REISSUES = "/v1/reissues"
 
 
 def name_of(route: Route) -> str:
@@ -58,6 +62,18 @@ async def path_of(api: Api, route: Route) -> str:
     }
     if route.path.startswith(REVOCATIONS):
         return await revocation_path(api, route, issued["uvci"])
+    if route.path.startswith(REISSUES):
+        here = Selection(DoseQuery(site_id="HN-1"))
+        run = await reissue.begin(
+            api.world.services,
+            "run-of-routes",
+            here,
+            expected=1,
+            is_printed=False,
+            revokes_old=False,
+            actor="admin",
+        )
+        return route.path.format(run_id=run.run_id)
     if route.path.endswith("/settle"):
         _, token = await api.enrol()
         await api.lease(token)

@@ -18,7 +18,8 @@ from printsvc.render.stamp.wayout import NeedsWeasyPrint
 _TOO_NEAR: Final = 2
 # What is known of line breaking (UAX #14 as Pango 1.50 has it) besides letters, digits and spaces.
 _KNOWN: Final = frozenset("-/.,:;'()&+<#•@=*_")
-_KNOWN_PAIRS: Final = frozenset(("<<", "••", "),", ")."))
+# The last two end a UVCI: its check character may be a stroke or a colon.
+_KNOWN_PAIRS: Final = frozenset(("<<", "••", "),", ").", "#/", "#:"))
 _NEVER_FIRST: Final = frozenset("/.,:;)")
 
 
