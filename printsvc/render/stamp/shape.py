@@ -58,7 +58,9 @@ class Typesetter:
         pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
         pieces, advances, bits = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
         body = f"({''.join(pieces)})"
-        return (body[:-2] if body.endswith("()") else body), sum(advances), reduce(or_, bits)
+        if body.endswith("()") and body[-3] != "\\":  # a shift after the last glyph, and no bracket that is one
+            body = body[:-2]
+        return body, sum(advances), reduce(or_, bits)
 
     def advances(self, text: str) -> list[int]:
         """Return each character's advance, the last one's as at a line's end."""
