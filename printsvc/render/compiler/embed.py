@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import uharfbuzz as hb
@@ -188,7 +189,7 @@ def _recode(static: Static, codes: Mapping[str, Mapping[int, int]], programs: Ma
         elif line.endswith(b" TJ"):
             there.update(mine[int(run[at : at + 4], 16)] for run in _HEX.findall(line) for at in range(0, len(run), 4))
             plain = line.replace(b">0<", b"").replace(b">0]", b">]")
-            line = _HEX.sub(lambda run, mine=mine: _shown(run[1], mine), plain)
+            line = _HEX.sub(partial(_shown, codes=mine), plain)
         out.append(line)
     return Static(
         static.condition,
@@ -197,6 +198,6 @@ def _recode(static: Static, codes: Mapping[str, Mapping[int, int]], programs: Ma
     )
 
 
-def _shown(run: bytes, codes: Mapping[int, int]) -> bytes:
-    glyphs = (codes[int(run[at : at + 4], 16)] for at in range(0, len(run), 4))
+def _shown(run: re.Match[bytes], codes: Mapping[int, int]) -> bytes:
+    glyphs = (codes[int(run[1][at : at + 4], 16)] for at in range(0, len(run[1]), 4))
     return b"(%s)" % "".join(map(glyph_string, glyphs)).encode("latin-1")

@@ -160,6 +160,6 @@ def _sum(data: bytes) -> int:
     return int(np.frombuffer(data, dtype=">u4").sum(dtype=np.uint64))
 
 
-def stream_object(number: int, about: bytes, data: bytes) -> bytes:
+def stream_object(number: int, about: bytes, data: bytes | bytearray) -> bytes:
     """Return a stream as it stands in the file; `about` is its dictionary without /Length and the brackets."""
     return b"%d 0 obj\n<<%s/Length %d>>\nstream\n%s\nendstream\nendobj\n" % (number, about, len(data), data)
