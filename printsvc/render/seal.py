@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from asn1crypto import x509 as asn1_x509
+from asn1crypto.algos import SignedDigestAlgorithm
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -43,6 +44,15 @@ _LABEL: Final = "Dấu số của cơ quan cấp / Digital seal of the issuer"
 _HEADING: Final = "Bản điện tử đã ký số / Digitally sealed copy"
 _TIME: Final = "Lúc / At {:%d/%m/%Y %H:%M:%S} (UTC+7)"
 _VIETNAM: Final = timezone(timedelta(hours=7))
+# The salt is as long as the digest, as `SealSigner` has it; pyHanko's own choice is the longest that fits.
+_PSS: Final = {
+    "algorithm": "rsassa_pss",
+    "parameters": {
+        "hash_algorithm": {"algorithm": "sha256"},
+        "mask_gen_algorithm": {"algorithm": "mgf1", "parameters": {"algorithm": "sha256"}},
+        "salt_length": 32,
+    },
+}
 _PROBLEMS: Final = (PdfError, PyhankoSigningError, ValueError, KeyError, TypeError)
 
 
@@ -75,7 +85,7 @@ def seal_pdf(
         _add_field(writer, place, seal_lines(signer.certificate, now), font)
         sealed = io.BytesIO()
         pdf_signer = _Signer(
-            _metadata(signer, issuers, stamping),
+            _metadata(issuers, stamping, now),
             _Cms(signer),
             now,
             timestamper=HTTPTimeStamper(stamping.url, timeout=stamping.timeout_s) if stamping else None,
@@ -127,16 +137,16 @@ class _Cms(CmsSigner):
     """A signer whose key is wherever `SealSigner` has it."""
 
     def __init__(self, signer: SealSigner) -> None:
-        super().__init__(
-            signing_cert=asn1_x509.Certificate.load(signer.certificate),
-            cert_registry=SimpleCertificateStore(),
-            prefer_pss=True,
-            embed_roots=False,
-        )
         public = x509.load_der_x509_certificate(signer.certificate).public_key()
         self._elliptic = isinstance(public, EllipticCurvePublicKey)
         # DER of r and s of 32 bytes each takes 72 bytes at most; an RSA signature is as long as its modulus.
-        self._size = 72 if isinstance(public, EllipticCurvePublicKey) else public.key_size // 8  # type: ignore[union-attr]
+        self._size = 72 if self._elliptic else public.key_size // 8  # type: ignore[union-attr]
+        super().__init__(
+            signing_cert=asn1_x509.Certificate.load(signer.certificate),
+            cert_registry=SimpleCertificateStore(),
+            signature_mechanism=SignedDigestAlgorithm({"algorithm": "sha256_ecdsa"} if self._elliptic else _PSS),
+            embed_roots=False,
+        )
         self._signer = signer
 
     async def async_sign_raw(self, data: bytes, digest_algorithm: str, dry_run: bool = False) -> bytes:
@@ -149,11 +159,11 @@ class _Cms(CmsSigner):
         return encode_dss_signature(int.from_bytes(signature[:half], "big"), int.from_bytes(signature[half:], "big"))
 
 
-def _metadata(signer: SealSigner, issuers: Sequence[bytes], stamping: TimeStamping | None) -> PdfSignatureMetadata:
+def _metadata(issuers: Sequence[bytes], stamping: TimeStamping | None, now: datetime) -> PdfSignatureMetadata:
     archival: dict[str, Any] = {}
     if stamping is not None and stamping.authorities:
         roots = [asn1_x509.Certificate.load(der) for der in (*issuers, *stamping.authorities)]
-        context = ValidationContext(trust_roots=roots, allow_fetching=False, revocation_mode="soft-fail")
+        context = ValidationContext(trust_roots=roots, moment=now, allow_fetching=False, revocation_mode="soft-fail")
         archival = {"embed_validation_info": True, "use_pades_lta": True, "validation_context": context}
     return PdfSignatureMetadata(
         field_name=FIELD,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -29,6 +30,9 @@ from pyhanko_certvalidator import ValidationContext
 from printsvc.domain.seal import DOCUMENT_SIGNING, SealReport, SealState
 
 MAX_SIGNATURES: Final = 8
+_MARKS: Final = (b"/ByteRange", b"/FT /Sig")
+"""What stands in plain bytes wherever a signature is, or was before the file was cut."""
+_END: Final = re.compile(rb"startxref\s+\d+\s+%%EOF\s*\Z")
 _WORST_LAST: Final = (
     SealState.INTACT,
     SealState.SIGNER_EXPIRED,
@@ -49,7 +53,7 @@ def check_seal(
     `authorities` (DER) are the CSCAs that are believed, `stamp_authorities` those of time stamps. Of several signatures
     the one of a believed signer counts. Call it off the event loop.
     """
-    if b"/ByteRange" not in pdf:
+    if not any(mark in pdf for mark in _MARKS):
         return SealReport(SealState.ABSENT)
     try:
         reports = asyncio.run(_check_all(pdf, authorities, stamp_authorities, now))
@@ -116,7 +120,7 @@ async def _check(
     if not issuers or not _may_seal(certificate):
         en, vi = _why_unknown(authorities, issuers)
         return SealReport(SealState.UNKNOWN_SIGNER, **told, reason=en, reason_vi=vi)
-    if _is_changed(status):
+    if _is_changed(pdf, status):
         return SealReport(SealState.CHANGED, **told)
     at = trusted_at or now
     if not certificate.not_valid_before_utc <= at <= certificate.not_valid_after_utc:
@@ -124,24 +128,26 @@ async def _check(
     return SealReport(SealState.INTACT, **told)
 
 
-def _is_changed(status: Any) -> bool:
-    """Return whether a later revision holds anything but what keeps the seal verifiable: certificates, time stamps."""
+def _is_changed(pdf: bytes, status: Any) -> bool:
+    """Return whether a later revision holds anything but what keeps the seal verifiable: certificates, time stamps.
+
+    Bytes behind the last revision change nothing that a reader shows, but nobody sealed them.
+    """
     if status.coverage == SignatureCoverageLevel.ENTIRE_FILE:
         return False
-    level = status.modification_level
-    kept = level is not None and level <= ModificationLevel.LTA_UPDATES
+    kept = status.modification_level == ModificationLevel.LTA_UPDATES and _END.search(pdf[-1024:]) is not None
     return status.coverage != SignatureCoverageLevel.ENTIRE_REVISION or not kept
 
 
 async def _is_archival(
     pdf: bytes, stamps: Sequence[EmbeddedPdfSignature], stamp_roots: Sequence[asn1_x509.Certificate]
 ) -> bool:
-    """Return whether a trusted time stamp stands over the whole file."""
+    """Return whether a trusted time stamp stands over the file and all that keeps it verifiable."""
     for stamp in stamps:
         at = stamp.signed_data["encap_content_info"]["content"].parsed["gen_time"].native
         status = await async_validate_pdf_timestamp(stamp, _context(stamp_roots, at))
         sound = status.intact and status.valid and status.trusted
-        if sound and status.coverage == SignatureCoverageLevel.ENTIRE_FILE and _is_plain(pdf, stamp):
+        if sound and not _is_changed(pdf, status) and _is_plain(pdf, stamp):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import json
@@ -23,164 +24,24 @@ import zxingcpp
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
+from proofs import persons
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, QrCapacityError
 from printsvc.render.compiler import compile_form
+from printsvc.render.formfile import read_form
 from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper, parse_compiled
 from printsvc.render.stamp.layout import break_points
 from printsvc.render.template import FormLibrary
 
 ROOT = Path(__file__).resolve().parents[2]
 A4 = FormId("a4/43-2022")
-ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
-FAMILIES = [
-    "NGUYỄN",
-    "TRẦN",
-    "LÊ",
-    "PHẠM",
-    "HOÀNG",
-    "HUỲNH",
-    "PHAN",
-    "VŨ",
-    "VÕ",
-    "ĐẶNG",
-    "BÙI",
-    "ĐỖ",
-    "HỒ",
-    "NGÔ",
-    "DƯƠNG",
-    "LÝ",
-    "ĐOÀN",
-    "TRƯƠNG",
-    "ĐINH",
-]
-MIDDLES = [
-    "THỊ",
-    "VĂN",
-    "ĐỨC",
-    "MINH",
-    "NGỌC",
-    "THANH",
-    "QUỐC",
-    "HỮU",
-    "XUÂN",
-    "THU",
-    "KIM",
-    "BẢO",
-    "GIA",
-    "ANH",
-    "PHƯƠNG",
-    "HOÀNG",
-]
-NAMES = [
-    "KHAI",
-    "ANH",
-    "HÙNG",
-    "LAN",
-    "HƯƠNG",
-    "DŨNG",
-    "TUẤN",
-    "HẢI",
-    "NGHĨA",
-    "TRINH",
-    "QUỲNH",
-    "THẢO",
-    "LINH",
-    "MAI",
-    "PHÚC",
-    "LỘC",
-    "YẾN",
-    "VY",
-    "ĐẠT",
-    "SƠN",
-    "THỦY",
-    "NHI",
-]
-FOREIGN = (
-    "SMITH JOHN", "MÜLLER JÜRGEN", "GARCÍA LÓPEZ MARÍA JOSÉ", "O'BRIEN SEAN", "KIM MIN-JUN", "ŁUKASIEWICZ ŻANETA",
-    "DUPONT-AIGNAN NICOLAS", "SUHARTO", "VAN DEN BERG PIETER JAN WILLEM", "ABDUL RAHMAN BIN MOHAMMED",
-)  # fmt: skip
-PLACES = (
-    "Trạm Y tế phường Phố Huế", "Trung tâm Y tế quận Hai Bà Trưng", "Bệnh viện Bạch Mai", "Bệnh viện 19-8 Bộ Công an",
-    "Trạm Y tế xã Đông Anh, huyện Đông Anh, thành phố Hà Nội", "Trung tâm Kiểm soát bệnh tật TP. Hồ Chí Minh",
-    "Bệnh viện Đa khoa tỉnh Thừa Thiên - Huế", "Trạm Y tế phường 12, quận Gò Vấp, TP. Hồ Chí Minh",
-    "Điểm tiêm lưu động Nhà thi đấu Phú Thọ, quận 11", "Trường THCS Nguyễn Du, phường Bến Nghé, quận 1",
-)  # fmt: skip
-PRODUCTS = (
-    ("Comirnaty", "Pfizer/BioNTech"), ("Vaxzevria", "AstraZeneca"), ("Spikevax", "Moderna"),
-    ("Vero Cell", "Sinopharm Beijing"), ("Sputnik V", "Gamaleya"), ("Abdala", "CIGB"),
-)  # fmt: skip
-LABELS = (
-    "Mũi 1 / Dose 1", "Mũi 2 / Dose 2", "Mũi 3 / Dose 3", "Bổ sung / Additional", "Nhắc lại 1 / Booster 1",
-    "Nhắc lại 2 / Booster 2", "Nhắc lại 3 / Booster 3",
-)  # fmt: skip
-
 Raster = Callable[..., Image.Image]
 
 
-def day(dice: random.Random, first: int, last: int) -> str:
-    return f"{dice.randint(1, 28):02d}/{dice.randint(1, 12):02d}/{dice.randint(first, last)}"
-
-
-def full_name(dice: random.Random) -> str:
-    if dice.random() < 0.04:
-        return dice.choice(FOREIGN)
-    return " ".join([dice.choice(FAMILIES), *dice.sample(MIDDLES, dice.choice([0, 1, 1, 1, 2])), dice.choice(NAMES)])
-
-
 def person(dice: random.Random, sample: PageData) -> PageData:
-    """A page as the service makes it for somebody who does not exist; rows and sites as they come."""
-    name = full_name(dice)
-    ascii_name = unicodedata.normalize("NFD", name.replace("Đ", "D").replace("Ł", "L"))
-    identity = dice.choices([("CCCD", "••••••••"), ("Hộ chiếu / Passport", "•••••"), ("", "")], [90, 5, 5])[0]
-    basic = dice.choice([1, 2, 2, 2, 3, 3])
-    boosters = dice.choice([0, 0, 0, 1, 2, 3])
-    used = [*(n < basic for n in range(3)), dice.random() < 0.15, *(n < boosters for n in range(3))]
-    rows: list[dict[str, Any] | None] = []
-    for number in range(7):
-        product, manufacturer = dice.choice(PRODUCTS)
-        lot = "".join(dice.choices("ABCDEFGHKLMNPRSTVW", k=2)) + str(dice.randint(1000, 99999))
-        known = dice.random() < 0.9
-        rows.append(
-            {
-                "label": LABELS[number],
-                "date": day(dice, 2021, 2022),
-                "product": product,
-                "manufacturer": manufacturer,
-                "lot": lot if known else "",
-                "site": dice.choice(PLACES) if known else "",
-                "attested": not any(used[number + 1 :]),
-            }
-            if used[number]
-            else None
-        )
-    code = "".join(dice.choices("0123456789ABCDEF", k=32))
-    groups = ["URN:UVCI:01:VN:", *(code[at : at + 4] for at in range(0, 32, 4)), "#" + dice.choice(ALPHANUMERIC[:36])]
-    product, manufacturer = dice.choice(PRODUCTS)
-    changes = {
-        "full_name": name,
-        "name_line": "<".join(re.sub("[^A-Z]", "", word) for word in ascii_name.replace("-", " ").split()),
-        "date_of_birth": day(dice, 1925, 2015),
-        "sex": dice.choice(["Nữ / Female", "Nam / Male"]),
-        "id_label": identity[0],
-        "id_masked": identity[1] and identity[1] + f"{dice.randint(0, 9999):04d}",
-        "doses_received": f"{sum(used)}/{sum(used)}",
-        "dose_number": str(sum(used)),
-        "injected_on": day(dice, 2021, 2022),
-        "issued_on": day(dice, 2021, 2022),
-        "expires_on": day(dice, 2022, 2023),
-        "product": product,
-        "manufacturer": manufacturer,
-        "uvci": "".join(groups),
-        "uvci_groups": groups,
-        "authority": dice.choice(PLACES[:3]),
-        "site_name": dice.choice(PLACES),
-        "copy_number": 2 if dice.random() < 0.05 else 1,
-        "rows": rows,
-        "qr": "HC1:" + "".join(dice.choices(ALPHANUMERIC, k=dice.randint(430, 640))),
-    }
-    return cast(PageData, copy.deepcopy(sample) | changes)
+    """A page as the service makes it for somebody who does not exist."""
+    return persons.person(dice, sample, read_form(ROOT / "templates" / A4, A4))
 
 
 @pytest.fixture(scope="module")
@@ -288,18 +149,6 @@ def test_every_row_fill_has_the_same_picture(
         rows = [cast(Any, {**row, "attested": n == 6}) if used >> n & 1 else None for n in range(7)]
         page = cast(PageData, full | {"rows": rows})
         assert_same_picture(raster, tmp_path, stamper.stamp(page), library.render_pdf(A4, page), (150,))
-
-
-@pytest.mark.slow
-def test_two_thousand_persons(
-    library: FormLibrary, stamper: Stamper, sample: PageData, raster: Raster, tmp_path: Path
-) -> None:
-    dice = random.Random(2000)
-    for number in range(2000):
-        page = person(dice, sample)
-        drawn = library.render_pdf(A4, page)
-        assert streams(drawn) == [stream.rstrip() for stream in stamper.content(page)]
-        assert_same_picture(raster, tmp_path, stamper.stamp(page), drawn, ((96, 150, 200, 300)[number % 4],))
 
 
 # --- the way out
@@ -501,8 +350,12 @@ def test_another_name_gives_another_file_id(stamper: Stamper, sample: PageData) 
 
 def test_the_file_is_small(stamper: Stamper, sample: PageData) -> None:
     dice = random.Random(6)
-    sizes = sorted(len(stamper.stamp(person(dice, sample))) for _ in range(200))
-    assert sizes[100] <= 40_000
+    sizes = []
+    for _ in range(200):
+        with contextlib.suppress(NeedsWeasyPrint):
+            sizes.append(len(stamper.stamp(person(dice, sample))))
+    assert len(sizes) >= 195
+    assert sorted(sizes)[len(sizes) // 2] <= 40_000
 
 
 # --- shaping
