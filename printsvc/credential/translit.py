@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_LENGTH = 80
 
@@ -34,12 +35,17 @@ _FILLERS = re.compile(r"<{2,}")
 def transliterate(name: str) -> str:
     """Return `name` as `^[A-Z<]*$`, at most 80 characters; empty where nothing of it can be written in A-Z."""
     # Composed first, so that Ä is the letter of the table and not A with a mark.
-    replaced = unicodedata.normalize("NFC", name).upper().translate(_TABLE)
-    # NFKD: ligatures and full-width letters are Latin letters too.
+    words = _SEPARATORS.split(unicodedata.normalize("NFC", name))
+    return "<".join(filter(None, map(_transliterate_word, words)))[:MAX_LENGTH].rstrip("<")
+
+
+@lru_cache(maxsize=16_384)  # Vietnamese names are made of a few thousand syllables
+def _transliterate_word(word: str) -> str:
+    replaced = word.upper().translate(_TABLE)
+    # NFKD: ligatures and full-width letters are Latin letters too, and some letters come apart with a space.
     bare = "".join(c for c in unicodedata.normalize("NFKD", replaced) if not unicodedata.combining(c)).upper()
     fillers = _SEPARATORS.sub("<", bare)
-    kept = _FILLERS.sub("<", _NOT_MACHINE_READABLE.sub("", fillers)).strip("<")
-    return kept[:MAX_LENGTH].rstrip("<")
+    return _FILLERS.sub("<", _NOT_MACHINE_READABLE.sub("", fillers)).strip("<")
 
 
 def name_line(family: str, given: str) -> str:

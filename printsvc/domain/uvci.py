@@ -11,6 +11,7 @@ Uvci = NewType("Uvci", str)
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/:"
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
+_DOUBLED = {character: sum(divmod(2 * value, len(_ALPHABET))) for character, value in _VALUE.items()}
 
 
 def check_character(payload: str) -> str:
@@ -18,13 +19,10 @@ def check_character(payload: str) -> str:
 
     Raises ValueError for a character outside the alphabet.
     """
-    total, factor = 0, 2
-    for character in reversed(payload):
-        if character not in _VALUE:
-            raise ValueError("a UVCI holds only A-Z, 0-9, / and :")
-        addend = factor * _VALUE[character]
-        total += addend // len(_ALPHABET) + addend % len(_ALPHABET)
-        factor = 1 if factor == 2 else 2
+    try:
+        total = sum(map(_DOUBLED.__getitem__, payload[::-2])) + sum(map(_VALUE.__getitem__, payload[-2::-2]))
+    except KeyError:
+        raise ValueError("a UVCI holds only A-Z, 0-9, / and :") from None
     return _ALPHABET[-total % len(_ALPHABET)]
 
 

@@ -59,6 +59,7 @@ def page_of(
     product = PRODUCTS[injection.product]
     prophylaxis = PROPHYLAXES[product.prophylaxis]
     country_vi, country_en = COUNTRIES[person.nationality]
+    places, more = _placed(dose, others)
     return PageData(
         qr=certificate.hcert,
         full_name=person.full_name,
@@ -82,8 +83,8 @@ def page_of(
         issued_on=_local_day(certificate.issued_at),
         expires_on=_local_day(certificate.expires_at),
         copy_number=job.copy_number,
-        rows=dose_rows(dose, others, site_names),
-        more_rows=more_dose_rows(dose, others, site_names),
+        rows=[place and _row(*place, attested=place[0] is dose, site_names=site_names) for place in places],
+        more_rows=[_row(one, number, attested=False, site_names=site_names) for one, number in more],
         phone_masked=mask_number(person.phone),
         address=person.address or "",
     )

@@ -8,7 +8,7 @@ Source: ISO/IEC 18004:2015, 7.4.4 (alphanumeric mode), 7.5 (Reed-Solomon), 7.6 (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import numpy as np
@@ -68,6 +68,7 @@ def alphanumeric_capacity(level: str, version: int) -> int:
     return 2 * pairs + (1 if rest >= 6 else 0)
 
 
+@lru_cache(maxsize=4096)
 def find_version(length: int, level: str, min_version: int, max_version: int) -> int | None:
     """Return the smallest version that holds `length` characters, None if none of them does."""
     return next((v for v in range(min_version, max_version + 1) if length <= alphanumeric_capacity(level, v)), None)

@@ -105,13 +105,13 @@ def _text(value: Any) -> bytes:
 
 def _unite_fonts(merged: Any, pages: Sequence[Any]) -> None:
     """Have all subsets of a face be one, in the place of each; what is not such a subset stays as it is."""
-    of_face: dict[str, list[Any]] = {}
+    of_face: dict[tuple[str, bytes], list[Any]] = {}
     seen: set[tuple[int, int]] = set()
     for font in (font for page in pages for font in _fonts(page)):
         if font.objgen not in seen and _is_subset(font):
             seen.add(font.objgen)
-            of_face.setdefault(str(font.BaseFont), []).append(font)
-    for fonts in of_face.values():
+            of_face.setdefault((str(font.BaseFont), _numbering(font)), []).append(font)
+    for (_, numbering), fonts in of_face.items():
         try:
             unions = unite(bytes(font.DescendantFonts[0].FontDescriptor.FontFile2.read_bytes()) for font in fonts)
         except ValueError:
@@ -120,16 +120,17 @@ def _unite_fonts(merged: Any, pages: Sequence[Any]) -> None:
             one, *others = (fonts[place] for place in places)
             if not others:
                 continue
-            widths: dict[int, Any] = {}
-            letters: dict[bytes, bytes] = {}
-            for font in (one, *others):
-                widths |= _widths(font.DescendantFonts[0].W)
-                letters |= dict(_LETTERS.findall(font.ToUnicode.read_bytes()))
             descendant = one.DescendantFonts[0]
             file = union.encode()
             descendant.FontDescriptor.FontFile2 = merged.make_stream(file, Length1=len(file))
-            descendant.W = _width_array(widths)
-            one.ToUnicode = merged.make_stream(_to_unicode(letters))
+            if not numbering:
+                widths: dict[int, Any] = {}
+                letters: dict[bytes, bytes] = {}
+                for font in (one, *others):
+                    widths |= _widths(font.DescendantFonts[0].W)
+                    letters |= dict(_LETTERS.findall(font.ToUnicode.read_bytes()))
+                descendant.W = _width_array(widths)
+                one.ToUnicode = merged.make_stream(_to_unicode(letters))
             for font in others:
                 font.DescendantFonts, font.ToUnicode = one.DescendantFonts, one.ToUnicode
 
@@ -154,6 +155,17 @@ def _is_subset(font: Any) -> bool:
         and "/FontFile2" in descendant.FontDescriptor
         and "/CIDSet" not in descendant.FontDescriptor
     )
+
+
+def _numbering(font: Any) -> bytes:
+    """What tells the glyph ids of one stamped form from another's; empty where ids are those of the whole face.
+
+    A stamped page has the widths and texts of all glyphs of its form, whichever its subset holds.
+    """
+    text = bytes(font.ToUnicode.read_bytes())
+    if b"beginbfrange" not in text:
+        return b""
+    return hashlib.sha256(text + bytes(font.DescendantFonts[0].W.unparse(resolved=True))).digest()
 
 
 def _widths(array: Any) -> dict[int, Any]:

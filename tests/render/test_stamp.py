@@ -244,8 +244,11 @@ def test_no_reader_complains(stamper: Stamper, sample: PageData, tmp_path: Path)
 
 
 def elements(node: pikepdf.Object) -> list[tuple[str, str, tuple[Any, ...]]]:
-    """Every structure element in order: its kind, alternative text, and how many marked contents it has."""
-    found = []
+    """Every structure element in order: its kind, alternative text, and how many marked contents it has.
+
+    A group with nothing in it is none: the box of a line that was drawn says nothing to a reader.
+    """
+    found: list[tuple[str, str, tuple[Any, ...]]] = []
     own = 0
     kids = node.get("/K", [])
     for kid in kids if isinstance(kids, pikepdf.Array) else [kids]:
@@ -254,6 +257,8 @@ def elements(node: pikepdf.Object) -> list[tuple[str, str, tuple[Any, ...]]]:
         else:
             own += 1
     attributes = tuple(sorted((key, str(value)) for key, value in node.get("/A", {}).items() if key == "/O"))
+    if node.get("/S") in ("/Div", "/NonStruct") and not own and not found:
+        return []
     return [(str(node.get("/S", "")), str(node.get("/Alt", "")), (own, attributes)), *found]
 
 
@@ -350,7 +355,7 @@ def test_the_file_is_small(stamper: Stamper, sample: PageData) -> None:
         with contextlib.suppress(NeedsWeasyPrint):
             sizes.append(len(stamper.stamp(person(dice, sample))))
     assert len(sizes) >= 195
-    assert sorted(sizes)[len(sizes) // 2] <= 76_000
+    assert sorted(sizes)[len(sizes) // 2] <= 40_000
 
 
 # --- shaping
@@ -362,11 +367,17 @@ def test_pairs_add_up_to_what_harfbuzz_makes_of_the_whole(stamper: Stamper, text
     for setter in stamper._slots[0].setters[0], stamper._slots[2].setters[1]:
         try:
             whole, width = setter.set_exactly(text)
-            ours, our_width = setter.set_line(text)
+            ours, our_width, glyphs = setter.set_line(text)
         except NeedsWeasyPrint:
             continue
         assert our_width == width
-        assert ours == re.sub(r">0<|>0$", lambda zero: "" if zero[0] == ">0<" else ">", whole)
+        shown = re.sub(r">0<|>0$", lambda zero: "" if zero[0] == ">0<" else ">", whole)
+        runs = [
+            [setter._codes[int(glyph, 16)] for glyph in re.findall("....", run)] for run in re.findall("<(.*?)>", shown)
+        ]
+        strings = iter("(" + "".join(string for string, _ in run) + ")" for run in runs)
+        assert ours == re.sub("<.*?>", lambda _, strings=strings: next(strings), shown)  # type: ignore[misc]
+        assert all(glyphs & bits == bits for run in runs for _, bits in run)
 
 
 def test_a_damaged_form_is_refused(compiled: CompiledForm) -> None:

@@ -373,7 +373,7 @@ def fonts_of(pdf: bytes) -> list[str]:
 
 
 def test_the_file_is_sound_tagged_and_says_nothing_of_the_person(sample: PageData, sample_pdf: bytes) -> None:
-    assert len(fonts_of(sample_pdf)) == 6
+    assert len(fonts_of(sample_pdf)) == 5
     with pikepdf.open(io.BytesIO(sample_pdf)) as pdf:
         assert pdf.check_pdf_syntax() == []
         assert [float(v) for v in pdf.pages[0].mediabox] == pytest.approx([0, 0, 595.2, 841.92])

@@ -78,10 +78,12 @@ def test_a_few_variants_are_sound_alone_and_merged(library: FormLibrary, stamper
 
 
 def test_a_broken_file_is_complained_of(library: FormLibrary, stamper_of: StamperOf, tmp_path: Path) -> None:
-    paper = stamper_of(RECEIPT).stamp(library.sample(RECEIPT))
-    at = paper.index(b"BT\n")
-    broken = paper[:at] + b"Q Q\n" + paper[at:]
-    assert len(complaints(write(tmp_path, [broken]))) >= 2
+    broken = io.BytesIO()
+    with pikepdf.open(io.BytesIO(stamper_of(RECEIPT).stamp(library.sample(RECEIPT)))) as paper:
+        text = paper.pages[0].Contents[-1]
+        text.write(text.read_bytes().replace(b"BT\n", b"Q Q\nBT\n", 1))
+        paper.save(broken)
+    assert len(complaints(write(tmp_path, [broken.getvalue()]))) >= 2
 
 
 @pytest.mark.slow

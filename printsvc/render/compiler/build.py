@@ -16,13 +16,13 @@ from printsvc.render.compiler.content import MARK, RawPiece, list_pieces, list_s
 from printsvc.render.compiler.drawing import SLOT, Box, Drawing, compile_error
 from printsvc.render.compiler.embed import put_fonts
 from printsvc.render.compiler.merge import Merged, merge
-from printsvc.render.compiler.objects import ObjectTable, StructureWriter, deflate_piece
+from printsvc.render.compiler.objects import ObjectTable, StructureWriter
 from printsvc.render.compiler.places import check_template, with_place
 from printsvc.render.compiler.survey import Survey, flag_variants, moving_slots, survey_form
 from printsvc.render.compiler.variants import Path, base_page, list_axes, slot_paths
 from printsvc.render.fonts import font_bytes
 from printsvc.render.formfile import Form
-from printsvc.render.stamp.axes import FACE, SIZE
+from printsvc.render.stamp.axes import SIZE
 from printsvc.render.stamp.compiled import (
     Axis,
     CompiledForm,
@@ -80,9 +80,8 @@ def _compile(library: FormLibrary, form_id: FormId, sources: str) -> CompiledFor
         name: {tuple(part for part in condition if part[0] not in sized) for condition in found}
         for name, found in conditions.items()
     }
-    faces, face_axes, slots = _slots(library, form, paths, drawn, unsized, mcids, len(axes))
-    axes += face_axes
-    compiled = _assemble(form, sources, drawn, axes, faces, slots, pieces, statics, mcids, structure, library)
+    faces, wanted, slots = _slots(library, form, paths, drawn, unsized, mcids)
+    compiled = _assemble(form, sources, drawn, axes, faces, wanted, slots, pieces, statics, mcids, structure, library)
     check_drawings(compiled, form, drawn)
     check_whole(library, compiled, form, page)
     return compiled
@@ -95,8 +94,8 @@ def _slots(
     drawn: Survey,
     conditions: Mapping[str, set[Condition]],
     mcids: Mapping[bytes, tuple[int, int]],
-    first_axis: int,
-) -> tuple[list[Face], list[Axis], list[Slot]]:
+) -> tuple[list[Face], dict[str, set[str]], list[Slot]]:
+    """The faces that slots are set in, what each may have to show, and the slots."""
     fonts = {name: font for drawing in drawn.all() for name, font in drawing.fonts.items()}
     places = drawn.places()
     used = dict.fromkeys(drawing.boxes[name].runs[0].face for name, drawings in places.values() for drawing in drawings)
@@ -132,30 +131,19 @@ def _slots(
                 sizes=tuple(_size(order.index(b.runs[0].face), b, rule.max_lines) for b in boxes),
             )
         )
-    faces, axes = [], []
-    sample = _characters(library.sample(form.form_id))
-    for index, name in enumerate(order):
-        kept = faces_of.tiers_of(wanted[name], sample)
-        axes.append(Axis(FACE, str(index), tuple(map(str, range(len(kept))))))
+    faces = []
+    for name in order:
         glyphs = {faces_of.glyph_of(opened[name], c) or 0 for c in wanted[name]}
         faces.append(
             Face(
                 name=name,
                 shaping=faces_of.shaping_font(opened[name], wanted[name]),
                 widths=tuple((glyph, faces_of.width_of(opened[name], glyph)) for glyph in sorted(glyphs)),
-                tiers=tuple("".join(sorted(tier)) for tier in kept),
-                axis=first_axis + index,
+                codes=(),
+                program=-1,
             )
         )
-    return faces, axes, slots
-
-
-def _characters(value: Any) -> set[str]:
-    """Every character of every text in it."""
-    if isinstance(value, (dict, list)):
-        values = value.values() if isinstance(value, dict) else value
-        return set().union(*map(_characters, values))
-    return set(value) if isinstance(value, str) else set()
+    return faces, wanted, slots
 
 
 def _size(face: int, box: Box, max_lines: int) -> Size:
@@ -179,6 +167,7 @@ def _assemble(
     drawn: Survey,
     axes: list[Axis],
     faces: list[Face],
+    wanted: Mapping[str, set[str]],
     slots: list[Slot],
     pieces: Sequence[Sequence[RawPiece]],
     statics: Sequence[Sequence[tuple[Condition, bytes]]],
@@ -215,18 +204,21 @@ def _assemble(
         pages.append(_page(form, index, drawn, slots, pieces[index], statics[index], mcids, static_number, text_number))
     writer = StructureWriter(table, page_numbers, mcids)
     writer.write(structure, tree)
-    put_fonts(table, fonts, library, drawn, faces, pages)
-    table.close()
+    written = put_fonts(table, fonts, library, drawn, faces, wanted, pages)
+    objects_number = table.number()
     compiled = CompiledForm(
         form_id=form.form_id,
         sources=sources,
         digest="",
         doses=form.doses,
         axes=tuple(axes),
-        faces=tuple(faces),
+        faces=written.faces,
+        programs=written.programs,
         slots=tuple(slots),
-        pages=tuple(pages),
-        parts=tuple(table.parts),
+        pages=written.pages,
+        streams=tuple(table.streams),
+        loose=tuple(table.loose),
+        objects_number=objects_number,
         branches=tuple(writer.branches),
         qr=QrRules(form.qr.level, form.qr.min_version, form.qr.max_version, image),
         size=table.size,
@@ -293,7 +285,7 @@ def _page(
     before = b"q\n" + b"".join(line + b"\n" for line in first) + b"BT\n"
     return Page(
         pieces=finished,
-        statics=tuple(Static(c, plain, deflate_piece(plain)) for c, plain in ((c, numbered(p)) for c, p in statics)),
+        statics=tuple(Static(condition, numbered(plain)) for condition, plain in statics),
         static_number=static_number,
         text_number=text_number,
         before=before,

@@ -1,13 +1,16 @@
-"""The fonts of a compiled form: subset once, glyph ids kept, one file a tier of characters."""
+"""The fonts of a compiled form: what HarfBuzz shapes with, and TrueType files cut down to what the form may show."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+import io
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 import uharfbuzz as hb
+from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
 _VIETNAMESE: Final = "ÀÁÂÃÈÉÊÌÍÒÓÔÕÙÚÝàáâãèéêìíòóôõùúýĂăĐđĨĩŨũƠơƯư" + "".join(map(chr, range(0x1EA0, 0x1EFA)))
 _ASCII: Final = "".join(map(chr, range(32, 127)))
@@ -19,8 +22,6 @@ TEXT: Final = (
     + "–—•·…‘’“”"
     + "".join(map(chr, (*range(0xC0, 0xD7), *range(0xD8, 0xF7), *range(0xF8, 0x180))))
 )
-_CORE: Final = _UPPER + _UPPER.lower() + _DIGITS + " .,-/():'"
-
 # What a field of PageData may hold; any other text may hold all of TEXT.
 ALPHABETS: Final = {
     "name_line": _UPPER + "<",
@@ -35,27 +36,23 @@ ALPHABETS: Final = {
 
 _SHAPING_DROPS: Final = ("glyf", "loca", "cvt ", "fpgm", "prep", "DSIG", "STAT", "gasp", "meta", "name", "post", "OS/2")
 _FILE_DROPS: Final = ("GSUB", "GPOS", "GDEF", "BASE", "DSIG", "STAT", "kern", "gasp", "meta", "name", "OS/2", "post")
+_CMAP_BMP: Final = (3, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class FontFile:
-    """A subset for embedding: compressed, with the length of what it holds."""
+class TrueType:
+    """A font file taken apart. Glyphs have new numbers, those of `codes` by the old ones.
 
-    data: bytes
-    length: int
-
-
-def tiers_of(wanted: set[str], sample: set[str]) -> list[set[str]]:
-    """Return the sets of characters that a file may come with, a small one first, all that are wanted last.
-
-    Names are in capitals, sites and authorities are not: few certificates need both of a face. What the form's own
-    sample holds is in all of them.
+    `texts` is what each number shows, whether this font has a glyph there or not. The rest is as `FontProgram` has it.
     """
-    core = wanted & (set(_CORE) | sample)
-    upper = {character for character in _VIETNAMESE if character.isupper()} & wanted
-    lower = {character for character in _VIETNAMESE if character.islower()} & wanted
-    tiers = [core, core | upper, core | lower, core | upper | lower, wanted]
-    return [tier for index, tier in enumerate(tiers) if tier not in tiers[index + 1 :]]
+
+    codes: Mapping[int, int]
+    texts: tuple[str, ...]
+    outlines: tuple[bytes, ...]
+    parts: Mapping[int, tuple[int, ...]]
+    metrics: bytes
+    head: bytes
+    tables: tuple[tuple[str, bytes], ...]
 
 
 def glyph_of(face: hb.Face, character: str) -> int | None:
@@ -78,13 +75,117 @@ def shaping_font(face: hb.Face, characters: Iterable[str]) -> bytes:
     return bytes(hb.subset(face, given).blob.data)
 
 
-def font_file(face: hb.Face, glyphs: Iterable[int]) -> FontFile:
-    """Return the font with these glyphs, under their own ids."""
-    flags = hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    given = _input(flags, _FILE_DROPS)
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Numbers of glyphs that the fonts of a form have in common, so that one table tells what their texts say.
+
+    0 is .notdef. Then come the texts of `first`, of glyphs that are always in a file; `spare` places for glyphs without
+    a text that are; and the texts of `every` glyph there may be. A font has a glyph in one of its two places.
+    """
+
+    first: tuple[str, ...]
+    spare: int
+    every: tuple[str, ...]
+
+    @property
+    def fixed(self) -> int:
+        """How many numbers are those of glyphs that are always there."""
+        return 1 + len(self.first) + self.spare
+
+    @property
+    def texts(self) -> list[str]:
+        return ["", *self.first, *[""] * self.spare, *self.every]
+
+
+def number_glyphs(fonts: Iterable[tuple[hb.Face, Mapping[int, str], Set[int]]]) -> Numbering:
+    """Return the numbering for these fonts, each with what its glyphs show and those that are always there."""
+    first: set[str] = set()
+    every: set[str] = set()
+    spare = 0
+    for face, texts, always in fonts:
+        there = always | _components(face, always)
+        first |= {texts[glyph] for glyph in there if glyph in texts}
+        every |= set(texts.values())
+        spare = max(spare, sum(glyph not in texts for glyph in there))
+    return Numbering(tuple(sorted(first, key=_letter)), spare, tuple(sorted(every, key=_letter)))
+
+
+def _letter(text: str) -> str:
+    """A key to sort by: letters beside those that they are with marks, as these have one width."""
+    return unicodedata.normalize("NFD", text)
+
+
+def _open(face: hb.Face, glyphs: Iterable[int]) -> TTFont:
+    """The font with these glyphs, under their own numbers."""
+    given = _input(hb.SubsetFlags.RETAIN_GIDS | hb.SubsetFlags.NO_HINTING, _FILE_DROPS)
     given.sets(hb.SubsetInputSets.GLYPH_INDEX).update(glyphs)
-    data = bytes(hb.subset(face, given).blob.data)
-    return FontFile(zlib.compress(data, 9), len(data))
+    font = TTFont(io.BytesIO(bytes(hb.subset(face, given).blob.data)), recalcBBoxes=False, recalcTimestamp=False)
+    font.setGlyphOrder([f"g{glyph}" for glyph in range(font["maxp"].numGlyphs)])
+    return font
+
+
+def _components(face: hb.Face, glyphs: Iterable[int]) -> set[int]:
+    return {part for some in _parts(_open(face, glyphs), glyphs).values() for part in some}
+
+
+def _parts(font: TTFont, glyphs: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """The glyphs of which composite ones consist."""
+    table = font["glyf"]
+    found = {
+        glyph: tuple(int(part.glyphName[1:]) for part in table[f"g{glyph}"].components)
+        for glyph in glyphs
+        if table[f"g{glyph}"].isComposite()
+    }
+    if any(table[f"g{part}"].isComposite() for some in found.values() for part in some):
+        raise ValueError("a composite glyph of composite glyphs")
+    return found
+
+
+def take_apart(face: hb.Face, texts: Mapping[int, str], always: Set[int], numbering: Numbering) -> TrueType:
+    """Return the font with the glyphs of `texts` (by glyph, what each shows) in those places."""
+    font = _open(face, texts)
+    table = font["glyf"]
+    font["hmtx"], font["hhea"], font["head"]  # all that is read by name, before names change
+    parts = _parts(font, texts)
+    there = {0} | always | {part for glyph in always for part in parts.get(glyph, ())}
+    glyphs = {0, *texts, *(part for some in parts.values() for part in some)}
+    shown = numbering.texts
+    first = {text: code for code, text in enumerate(numbering.first, 1)}
+    every = {text: code for code, text in enumerate(numbering.every, numbering.fixed)}
+    spare = iter(range(1 + len(first), numbering.fixed))
+    codes = {0: 0}
+    for glyph in sorted(glyphs - {0}):
+        places = first if glyph in there else every
+        code = places.pop(texts[glyph], None) if glyph in texts else next(spare) if glyph in there else None
+        if code is None:  # a part of others, or a second glyph of one text
+            code = len(shown)
+            shown.append(texts.get(glyph, ""))
+        codes[glyph] = code
+    order: list[int | None] = [None] * len(shown)
+    for glyph, code in codes.items():
+        order[code] = glyph
+    font.setGlyphOrder([f"none{code}" if glyph is None else f"g{glyph}" for code, glyph in enumerate(order)])
+    outlines = tuple(
+        b"" if glyph is None else _aligned(bytes(table[f"g{glyph}"].compile(table, recalcBBoxes=False)))
+        for glyph in order
+    )
+    both = [(0, 0) if glyph is None else font["hmtx"][f"g{glyph}"] for glyph in order]
+    head, maxp, hhea = font["head"], font["maxp"], font["hhea"]
+    head.indexToLocFormat, head.checkSumAdjustment = 0, 0
+    maxp.numGlyphs = hhea.numberOfHMetrics = len(order)
+    return TrueType(
+        codes=codes,
+        texts=tuple(shown),
+        outlines=outlines,
+        parts={codes[glyph]: tuple(codes[part] for part in some) for glyph, some in parts.items()},
+        metrics=b"".join(advance.to_bytes(2) + bearing.to_bytes(2, signed=True) for advance, bearing in both),
+        head=bytes(head.compile(font)),
+        tables=tuple((tag, _aligned(bytes(font[tag].compile(font)))) for tag in ("hhea", "maxp")),
+    )
+
+
+def _aligned(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
 
 
 def _input(flags: hb.SubsetFlags, drops: Sequence[str]) -> hb.SubsetInput:
@@ -94,27 +195,48 @@ def _input(flags: hb.SubsetFlags, drops: Sequence[str]) -> hb.SubsetInput:
     return given
 
 
-def widths_array(widths: Mapping[int, int]) -> bytes:
-    """Return a CIDFont's /W: runs of neighbours."""
-    out = []
-    for glyph in sorted(widths):
-        out.append((b" " if glyph - 1 in widths else b"]%d[" % glyph) + b"%d" % widths[glyph])
-    return b"[" + b"".join(out)[1:] + b"]]"
+def widths_array(widths: Sequence[int | None]) -> bytes:
+    """Return a CIDFont's /W for the widths of glyphs 0, 1, 2…, None where there is none: then any will do."""
+    known = [width for width in widths if width is not None]
+    last = known[0]
+    filled = [last := last if width is None else width for width in widths]
+    out: list[bytes] = []
+    code, listed = 0, False
+    for width, run in groupby(filled):
+        count = len(list(run))
+        if count > 2:
+            out.append((b"]" if listed else b"") + b" %d %d %d" % (code, code + count - 1, width))
+            listed = False
+        else:
+            out.append(b" %d" % width * count if listed else b" %d[" % code + (b" %d" % width * count)[1:])
+            listed = True
+        code += count
+    return b"[" + b"".join(out)[1:] + (b"]]" if listed else b"]")
 
 
-def to_unicode(texts: Mapping[int, str]) -> bytes:
-    """Return a ToUnicode CMap, uncompressed."""
+def to_unicode(texts: Sequence[str]) -> bytes:
+    """Return a ToUnicode CMap for what glyphs 0, 1, 2… show ("": nothing), uncompressed."""
+    ranges: list[tuple[int, list[str]]] = []
+    for code, text in enumerate(texts):
+        if not text:
+            continue
+        # A range is within codes of one high byte (ISO 32000-1, 9.10.3).
+        if ranges and code % 256 and ranges[-1][0] + len(ranges[-1][1]) == code:
+            ranges[-1][1].append(text)
+        else:
+            ranges.append((code, [text]))
     lines = [
         b"/CIDInit /ProcSet findresource begin", b"12 dict begin", b"begincmap",
         b"/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def", b"/CMapName/Adobe-Identity-UCS def",
         b"/CMapType 2 def", b"1 begincodespacerange", b"<0000><ffff>", b"endcodespacerange",
     ]  # fmt: skip
-    items = sorted(texts.items())
-    for start in range(0, len(items), 100):
-        some = items[start : start + 100]
-        lines.append(b"%d beginbfchar" % len(some))
-        lines += [b"<%04x><%s>" % (glyph, text.encode("utf-16-be").hex().encode()) for glyph, text in some]
-        lines.append(b"endbfchar")
+    for at in range(0, len(ranges), 100):
+        some = ranges[at : at + 100]
+        lines.append(b"%d beginbfrange" % len(some))
+        for begin, shown in some:
+            listed = b"".join(b"<%s>" % text.encode("utf-16-be").hex().encode() for text in shown)
+            lines.append(b"<%04x><%04x>[%s]" % (begin, begin + len(shown) - 1, listed))
+        lines.append(b"endbfrange")
     lines += [b"endcmap", b"CMapName currentdict /CMap defineresource pop", b"end", b"end"]
     return b"\n".join(lines)
 

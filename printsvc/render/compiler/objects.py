@@ -10,22 +10,24 @@ from typing import Any, Final
 import pydyf
 
 from printsvc.render.compiler.merge import Merged, both
-from printsvc.render.stamp.compiled import Branch, Condition, Part
+from printsvc.render.stamp.compiled import Branch, Condition, Loose
+from printsvc.render.stamp.fontfile import stream_object
 
 _REFERENCE: Final = re.compile(rb"(\d+) 0 R")
-# An index in an object stream has one byte in the stamp's cross-reference stream.
-_MOST_MEMBERS: Final = 250
+
+
+_GROUPS: Final = (b"/S /Div", b"/S /NonStruct")
 
 
 class ObjectTable:
-    """Numbers for the objects of a compiled form, and the parts that they are written in."""
+    """Numbers for the objects of a compiled form, and the objects."""
 
     def __init__(self, pdf: Any) -> None:
         self._pdf = pdf
         self._numbers: dict[int, int] = {}
         self._next = 1
-        self.parts: list[Part] = []
-        self._loose: dict[Condition, list[tuple[int, bytes]]] = {}
+        self.streams: list[tuple[int, bytes]] = []
+        self.loose: list[Loose] = []
 
     def number(self) -> int:
         """Return a number that no object has."""
@@ -43,12 +45,11 @@ class ObjectTable:
 
     def put(self, number: int, data: bytes, condition: Condition = ()) -> None:
         """Add an object, no stream, to those written in object streams."""
-        self._loose.setdefault(condition, []).append((number, data))
+        self.loose.append(Loose(condition, number, data))
 
-    def put_stream(self, number: int, about: bytes, data: bytes, condition: Condition = ()) -> None:
+    def put_stream(self, number: int, about: bytes, data: bytes) -> None:
         """Add a stream; `about` is its dictionary without /Length and the brackets."""
-        body = b"%d 0 obj\n<<%s/Length %d>>\nstream\n%s\nendstream\nendobj\n" % (number, about, len(data), data)
-        self.parts.append(Part(condition, number, body, ()))
+        self.streams.append((number, stream_object(number, about, data)))
 
     def value(self, value: Any) -> bytes:
         """Return a value of WeasyPrint's as PDF, taking over what it refers to."""
@@ -85,23 +86,11 @@ class ObjectTable:
             return about, data
         return about + b"/Filter/FlateDecode", zlib.compress(data, 9)
 
-    def close(self) -> None:
-        """Write the loose objects, those of one condition together."""
-        for condition, objects in self._loose.items():
-            for start in range(0, len(objects), _MOST_MEMBERS):
-                self._put_together(condition, objects[start : start + _MOST_MEMBERS])
 
-    def _put_together(self, condition: Condition, objects: Sequence[tuple[int, bytes]]) -> None:
-        number = self.number()
-        offsets, at = [], 0
-        for member, data in objects:
-            offsets.append(b"%d %d" % (member, at))
-            at += len(data) + 1
-        head = b" ".join(offsets) + b"\n"
-        data = zlib.compress(head + b"\n".join(data for _, data in objects), 9)
-        about = b"/Type/ObjStm/N %d/First %d/Filter/FlateDecode" % (len(objects), len(head))
-        body = b"%d 0 obj\n<<%s/Length %d>>\nstream\n%s\nendstream\nendobj\n" % (number, about, len(data), data)
-        self.parts.append(Part(condition, number, body, tuple(member for member, _ in objects)))
+def _is_nothing(node: Merged) -> bool:
+    """Whether it says nothing to a reader: a box that was only drawn."""
+    role = node.label.partition(b" ")[2].strip()
+    return role in _GROUPS and all(map(_is_nothing, node.kids))
 
 
 def _number_in(reference: bytes) -> int:
@@ -141,6 +130,8 @@ class StructureWriter:
         head = b"<<%s%s/P %d 0 R/K[" % (about, where, parent)
         entries: list[tuple[Condition, bytes]] = []
         for kid in node.kids:
+            if _is_nothing(kid):
+                continue
             if kid.label.startswith(b"@"):
                 at, mcid = self._mcids[kid.label[1:]]
                 self._holders[at, mcid] = number
@@ -152,9 +143,3 @@ class StructureWriter:
         else:
             self._table.put(number, head + b" ".join(entry for _, entry in entries) + b"]>>", condition)
         return number
-
-
-def deflate_piece(plain: bytes) -> bytes:
-    """Return raw deflate blocks that end on a byte and look back at nothing before them."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
-    return packer.compress(plain) + packer.flush(zlib.Z_SYNC_FLUSH)

@@ -12,7 +12,6 @@ COPY: Final = "copy"  # first or again
 FILLED: Final = "filled"  # subject: a field of PageData that may be empty; filled or empty
 QR: Final = "qr"  # the version
 SIZE: Final = "size"  # subject: a slot that is painted at another time at another size; matters to `content` only
-FACE: Final = "face"  # subject: index of the face; which tier of it is embedded
 
 ROW_VALUES: Final = ("used", "unused", "attested")
 COPY_VALUES: Final = ("first", "again")
@@ -20,7 +19,7 @@ FILLED_VALUES: Final = ("filled", "empty")
 
 
 def read_axes(axes: Sequence[Axis], page: Mapping[str, Any], version: int) -> list[int]:
-    """Return the index of each axis's value; of a face and of a slot's size the first, for texts are not laid out yet.
+    """Return the index of each axis's value; of a slot's size the first, for texts are not laid out yet.
 
     ValueError if the form has no such variant.
     """

@@ -1,7 +1,7 @@
 """What the compiler hands to the stamp: a form with everything that does not depend on the person already done.
 
-All that is compressed was compressed by the compiler: the stamp joins bytes, so that equal data give equal bytes with
-whatever zlib a machine has.
+What all certificates have was compressed by the compiler; the little that the stamp compresses itself it gives to
+libdeflate, whose version is pinned and whose output does not depend on the machine: equal data give equal bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import cbor2
 
 from printsvc.errors import RenderError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 Condition = tuple[tuple[int, tuple[int, ...]], ...]
 """For each axis that matters, its index and the values (indices) with which the thing is there; () is always."""
@@ -38,15 +38,39 @@ class Face:
     """A font file that slots are set in.
 
     `name` is that of the PDF resource; `shaping` is the font that HarfBuzz reads, glyph ids as in the original;
-    `widths` are the PDF's, in thousandths of the em. `tiers` are the characters of the variants of the
-    embedded file: the first one that holds all texts is taken, the last one holds everything.
+    `widths` are the PDF's, in thousandths of the em; `codes` are the glyphs' numbers in the file, which is made from
+    the font program of index `program`.
     """
 
     name: str
     shaping: bytes
     widths: tuple[tuple[int, int], ...]
-    tiers: tuple[str, ...]
-    axis: int
+    codes: tuple[tuple[int, int], ...]
+    program: int
+
+
+@dataclass(frozen=True, slots=True)
+class FontProgram:
+    """A TrueType file of which a certificate has the glyphs it shows; `number` is the object's.
+
+    The first `fixed` glyphs are always there, and those of `always` shown. `head` is that table; `tables` are the
+    others that never change, with their tags, in the order of the file, and `lead` is these and the fixed outlines as
+    raw deflate, ending on a byte.
+    `outlines` are those of every glyph, each a multiple of four bytes long; `parts` are the glyphs of which a composite
+    one consists; `metrics` is the whole hmtx, one entry of four bytes a glyph; `characters` are the code points of the
+    glyphs that have one.
+    """
+
+    number: int
+    fixed: int
+    always: tuple[int, ...]
+    head: bytes
+    tables: tuple[tuple[str, bytes], ...]
+    lead: bytes
+    outlines: tuple[bytes, ...]
+    parts: tuple[tuple[int, tuple[int, ...]], ...]
+    metrics: bytes
+    characters: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +123,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Static:
-    """A stretch of the static content stream: what it says, and the same as raw deflate, ending on a byte."""
+    """A stretch of the static content stream; `glyphs` are those it shows, by font program."""
 
     condition: Condition
     plain: bytes
-    deflated: bytes
+    glyphs: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +143,12 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A PDF object as it stands in the file, from "n 0 obj" to "endobj"; `members` are in it, if it is an ObjStm."""
+class Loose:
+    """A PDF object that is no stream, as it stands in an object stream."""
 
     condition: Condition
     number: int
     data: bytes
-    members: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +172,11 @@ class QrRules:
 
 @dataclass(frozen=True, slots=True)
 class CompiledForm:
-    """A form as the stamp wants it. `sources` is the digest of what it was made from, `digest` that of all of it."""
+    """A form as the stamp wants it. `sources` is the digest of what it was made from, `digest` that of all of it.
+
+    `streams` are the stream objects that every certificate has, with their numbers, from "n 0 obj" to "endobj";
+    `objects_number` is that of the object stream.
+    """
 
     form_id: str
     sources: str
@@ -157,9 +184,12 @@ class CompiledForm:
     doses: int
     axes: tuple[Axis, ...]
     faces: tuple[Face, ...]
+    programs: tuple[FontProgram, ...]
     slots: tuple[Slot, ...]
     pages: tuple[Page, ...]
-    parts: tuple[Part, ...]
+    streams: tuple[tuple[int, bytes], ...]
+    loose: tuple[Loose, ...]
+    objects_number: int
     branches: tuple[Branch, ...]
     qr: QrRules
     size: int
@@ -201,6 +231,7 @@ def _form_of(table: Mapping[str, Any]) -> CompiledForm:
             **table,
             "axes": tuple(Axis(**_frozen(axis)) for axis in table["axes"]),
             "faces": tuple(Face(**_frozen(face)) for face in table["faces"]),
+            "programs": tuple(FontProgram(**_frozen(program)) for program in table["programs"]),
             "slots": tuple(
                 Slot(**{**_frozen(slot), "sizes": tuple(Size(**size) for size in slot["sizes"])})
                 for slot in table["slots"]
@@ -215,7 +246,8 @@ def _form_of(table: Mapping[str, Any]) -> CompiledForm:
                 )
                 for page in table["pages"]
             ),
-            "parts": tuple(Part(**_frozen(part)) for part in table["parts"]),
+            "streams": _tuple(table["streams"]),
+            "loose": tuple(Loose(**_frozen(loose)) for loose in table["loose"]),
             "branches": tuple(Branch(**_frozen(branch)) for branch in table["branches"]),
             "qr": QrRules(**table["qr"]),
         }

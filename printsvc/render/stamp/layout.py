@@ -25,13 +25,17 @@ _NEVER_FIRST: Final = frozenset("/.,:;)")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line's text as a TJ's operand, and the place of its first glyph, in px from the page's top left corner."""
+    """A line's text as a TJ's operand, and the place of its first glyph, in px from the page's top left corner.
+
+    `glyphs` is the set of those that the font file must have.
+    """
 
     text: str
     body: str
     width: int
     x: float
     y: float
+    glyphs: int
 
 
 def lay_out(slot: Slot, text: str, setters: Sequence[Typesetter]) -> tuple[Size, list[Line]]:
@@ -39,10 +43,10 @@ def lay_out(slot: Slot, text: str, setters: Sequence[Typesetter]) -> tuple[Size,
     for size, setter in zip(slot.sizes, setters, strict=True):
         if not size.lines:
             continue
-        body, width = setter.set_line(text)
+        body, width, glyphs = setter.set_line(text)
         available = int(size.width * PER_PX)
         if width <= available - _TOO_NEAR:
-            return size, [place_line(slot, size, 0, text, body, width)]
+            return size, [place_line(slot, size, 0, text, body, width, glyphs)]
         if width < available + _TOO_NEAR:
             raise NeedsWeasyPrint("close", slot.name)
         if size.lines == 1:
@@ -55,12 +59,12 @@ def lay_out(slot: Slot, text: str, setters: Sequence[Typesetter]) -> tuple[Size,
     raise NeedsWeasyPrint("too_long", slot.name)
 
 
-def place_line(slot: Slot, size: Size, number: int, text: str, body: str, width: int) -> Line:
+def place_line(slot: Slot, size: Size, number: int, text: str, body: str, width: int, glyphs: int = 0) -> Line:
     """Return the line of that number, its first being 0."""
     y = size.baseline
     for _ in range(number):
         y += size.line_height
-    return Line(text, body, width, size.left + (size.width - width / PER_PX) * slot.align, y)
+    return Line(text, body, width, size.left + (size.width - width / PER_PX) * slot.align, y, glyphs)
 
 
 def break_points(text: str) -> list[int] | None:

@@ -9,11 +9,15 @@ pair is checked for that before it is kept.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Final
 
 import uharfbuzz as hb
 
 from printsvc.render.stamp.compiled import Face, Slot
+from printsvc.render.stamp.fontfile import FontFile, glyph_string
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
 PER_PX: Final = 1024
@@ -25,7 +29,10 @@ _Glyph = tuple[int, int]  # glyph id, advance in 1/1024 px
 
 
 class Typesetter:
-    """One face at one size in one language. `features` are OpenType's, as CSS turns them on and off."""
+    """One face at one size in one language. `features` are OpenType's, as CSS turns them on and off.
+
+    `codes` are, by glyph, what shows it and its bits in the set of glyphs that a file must have.
+    """
 
     def __init__(
         self,
@@ -34,22 +41,26 @@ class Typesetter:
         units: int,
         language: str,
         features: dict[str, int],
+        codes: dict[int, tuple[str, int]],
     ) -> None:
         self._font = hb.Font(font)
         self._font.scale = (units, units)
         self._units = units
         self._widths = widths
+        self._codes = codes
         self._language = language
         self._features: dict[str, int | bool] = dict(features)
         self.probe = next((c for c in _PROBES if self._font.get_nominal_glyph(ord(c)) in widths), "")
         self._pairs: dict[bool, _Pairs] = {True: _Pairs(self, "Latn"), False: _Pairs(self, "Zyyy")}
 
-    def set_line(self, text: str) -> tuple[str, int]:
-        """Return the operand of a TJ, without its brackets, and the line's width in 1/1024 px."""
+    def set_line(self, text: str) -> tuple[str, int, int]:
+        """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
         pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
-        pieces, advances = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
-        body = "<" + "".join(pieces) + ">"
-        return (body[:-2] if body.endswith("<>") else body), sum(advances)
+        pieces, advances, bits = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
+        body = f"({''.join(pieces)})"
+        if body.endswith("()") and body[-3] != "\\":  # a shift after the last glyph, and no bracket that is one
+            body = body[:-2]
+        return body, sum(advances), reduce(or_, bits)
 
     def advances(self, text: str) -> list[int]:
         """Return each character's advance, the last one's as at a line's end."""
@@ -84,24 +95,26 @@ class Typesetter:
             raise NeedsWeasyPrint("glyph")
         return glyphs
 
-    def piece(self, glyph: int, advance: int) -> str:
+    def piece(self, glyph: int, advance: int) -> tuple[str, int, int]:
+        """Return what the glyph adds to a TJ, its advance, its bits."""
         missing = int(self._shortfall(glyph, advance))
-        return f"{glyph:04x}>{missing}<" if missing else f"{glyph:04x}"
+        shown, bits = self._codes[glyph]
+        return (f"{shown}){missing}(" if missing else shown), advance, bits
 
     def _shortfall(self, glyph: int, advance: int) -> float:
         # In WeasyPrint's own order of operations: the last bit counts where the result is cut.
         return self._widths[glyph] - advance * 1000 * (1 / PER_PX) / (self._units / PER_PX)
 
 
-class _Pairs(dict[tuple[str, str], tuple[str, int]]):
-    """(character, the next one) to what the first one adds to the TJ, and its advance."""
+class _Pairs(dict[tuple[str, str], tuple[str, int, int]]):
+    """(character, the next one) to what the first one adds to the TJ, its advance, its bits."""
 
     def __init__(self, setter: Typesetter, script: str) -> None:
         super().__init__()
         self._setter = setter
         self._script = script
 
-    def __missing__(self, pair: tuple[str, str]) -> tuple[str, int]:
+    def __missing__(self, pair: tuple[str, str]) -> tuple[str, int, int]:
         text = pair[0] + (pair[1] if pair[1] != _END else "")
         if any(unicodedata.category(character)[0] == "M" for character in text):
             raise NeedsWeasyPrint("mark")
@@ -116,7 +129,7 @@ class _Pairs(dict[tuple[str, str], tuple[str, int]]):
         if len(text) == 2 and between[1] != alone[0]:
             raise NeedsWeasyPrint("context")
         glyph, advance = alone[0]
-        found = self[pair] = (self._setter.piece(glyph, advance), advance)
+        found = self[pair] = self._setter.piece(glyph, advance)
         return found
 
 
@@ -124,12 +137,17 @@ def open_face(face: Face) -> hb.Face:
     return hb.Face(hb.Blob(face.shaping))
 
 
-def typesetters(faces: tuple[Face, ...], slots: tuple[Slot, ...]) -> dict[tuple[int, int, str, object], Typesetter]:
+def typesetters(
+    faces: tuple[Face, ...], slots: tuple[Slot, ...], files: Sequence[FontFile]
+) -> dict[tuple[int, int, str, object], Typesetter]:
     """Return one for each face, size, language and features that slots are set in."""
     opened = [open_face(face) for face in faces]
     widths = [dict(face.widths) for face in faces]
+    codes = [
+        {glyph: (glyph_string(code), files[face.program].bits(code)) for glyph, code in face.codes} for face in faces
+    ]
     return {
-        key: Typesetter(opened[key[0]], widths[key[0]], key[1], slot.language, dict(slot.features))
+        key: Typesetter(opened[key[0]], widths[key[0]], key[1], slot.language, dict(slot.features), codes[key[0]])
         for slot in slots
         for size in slot.sizes
         for key in [(size.face, size.units, slot.language, slot.features)]

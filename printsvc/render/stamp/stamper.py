@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
 
 from printsvc.domain.form import PageData, fit_rows
 from printsvc.errors import QrCapacityError
 from printsvc.render import fastqr
-from printsvc.render.stamp.axes import ROW, SIZE, holds, read_axes
+from printsvc.render.stamp.axes import SIZE, holds, read_axes
 from printsvc.render.stamp.compiled import CompiledForm, Size, Slot
 from printsvc.render.stamp.layout import Line, lay_out
 from printsvc.render.stamp.shape import Typesetter, typesetters
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
-from printsvc.render.stamp.writer import FileWriter, stream_object
+from printsvc.render.stamp.writer import KEPT_VARIANTS, FileWriter
 
-_ALPHANUMERIC: Final = frozenset(fastqr.ALPHABET)
+_ALPHANUMERIC: Final = fastqr.ALPHABET.encode()
 _KEPT_TEXTS: Final = 256  # of each slot
 _MCID: Final = re.compile(rb"<</MCID \d+>>")
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """What a slot's text comes to: operators for the content, and the tiers of its face that have it, as bits."""
+class _Text(NamedTuple):
+    """What a slot's text comes to: operators for the content, and the glyphs that it shows of a font program."""
 
     operators: bytes
-    face: int
-    tiers: int
+    program: int
+    glyphs: int
 
 
 class _SlotSetter:
@@ -39,25 +37,17 @@ class _SlotSetter:
         self, form: CompiledForm, slot: Slot, setters: Mapping[tuple[int, int, str, object], Typesetter]
     ) -> None:
         self.slot = slot
+        self.page = slot.page
         self.setters = [setters[size.face, size.units, slot.language, slot.features] for size in slot.sizes]
+        self.texts: dict[str, _Text] = {}
         self._alphabet = frozenset(slot.alphabet)
-        self._tiers = [[frozenset(tier) for tier in form.faces[size.face].tiers] for size in slot.sizes]
-        self._faces = [size.face for size in slot.sizes]
-        self._texts: dict[str, _Text] = {}
-        # Whether a row is used is seen at once, and of what is always there nobody has to ask.
-        rows = {
-            index for index, axis in enumerate(form.axes) if axis.kind == ROW and axis.subject == str(slot.path[-2:][0])
-        }
-        asks = {
-            tuple(part for part in c if len(slot.path) != 3 or part[0] not in rows or part[1] != (0, 2))
-            for c in slot.conditions
-        }
-        self._asks = () if () in asks else tuple(sorted(asks))
-        self._opening = b"/Span<</MCID %d>>BDC\n" % slot.mcid
+        self._faces = form.faces
+        self._heights: dict[float, str] = {}
+        self._opening = f"/Span<</MCID {slot.mcid}>>BDC\n"
 
     def is_there(self, values: Sequence[int]) -> bool:
-        """Return whether the variant has the slot, if its row is used."""
-        return not self._asks or any(holds(condition, values) for condition in self._asks)
+        """Return whether the variant has the slot."""
+        return any(holds(condition, values) for condition in self.slot.conditions)
 
     def lines(self, text: str) -> tuple[Size, list[Line]]:
         """Return how the text stands in the slot; NeedsWeasyPrint if it cannot be told."""
@@ -77,31 +67,22 @@ class _SlotSetter:
         except NeedsWeasyPrint as why:
             raise why if why.slot else NeedsWeasyPrint(why.reason, slot.name) from why
 
-    def text(self, text: str) -> _Text:
+    def set(self, text: str) -> _Text:
         """Return what to write; kept for the next one with the same text."""
-        found = self._texts.get(text)
-        if found is None:
-            size, lines = self.lines(text)
-            operators = [self._opening]
-            operators += [
-                f"/{size_name} Tf 1 0 0 -1 {number_text(line.x)} {number_text(line.y)} Tm[{line.body}]TJ\n".encode()
-                for size_name in [f"{self._name(size)} {size.size}"]
-                for line in lines
-            ]
-            operators.append(b"EMC\n")
-            shown = text or self.slot.blank
-            tiers = self._tiers[self.slot.sizes.index(size)]
-            mask = sum(1 << index for index, tier in enumerate(tiers) if tier.issuperset(shown))
-            found = _Text(b"".join(operators), size.face, mask)
-            if len(self._texts) >= _KEPT_TEXTS:
-                self._texts.clear()
-            self._texts[text] = found
+        size, lines = self.lines(text)
+        face = self._faces[size.face]
+        glyphs = 0
+        operators = self._opening
+        for line in lines:
+            glyphs |= line.glyphs
+            y = self._heights.get(line.y)
+            if y is None:
+                y = self._heights[line.y] = number_text(line.y)
+            operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {number_text(line.x)} {y} Tm[{line.body}]TJ\n"
+        if len(self.texts) >= _KEPT_TEXTS:
+            self.texts.clear()
+        found = self.texts[text] = _Text((operators + "EMC\n").encode("latin-1"), face.program, glyphs)
         return found
-
-    def _name(self, size: Size) -> str:
-        return self._names[size.face]
-
-    _names: Sequence[str] = ()
 
 
 class Stamper:
@@ -109,11 +90,10 @@ class Stamper:
 
     def __init__(self, form: CompiledForm) -> None:
         self.form = form
-        setters = typesetters(form.faces, form.slots)
-        self._slots = [_SlotSetter(form, slot, setters) for slot in form.slots]
-        for slot_setter in self._slots:
-            slot_setter._names = [face.name for face in form.faces]
         self._writer = FileWriter(form)
+        setters = typesetters(form.faces, form.slots, self._writer.fonts)
+        self._slots = [_SlotSetter(form, slot, setters) for slot in form.slots]
+        self._there: dict[tuple[int, ...], list[tuple[_SlotSetter, int, str]]] = {}
         self._digest = bytes.fromhex(form.digest)
 
     def stamp(self, page: PageData) -> bytes:
@@ -123,15 +103,18 @@ class Stamper:
         the QR text is too long for the form.
         """
         whole, version, values = self._read(page)
-        texts: list[list[bytes]] = [[] for _ in self.form.pages]
-        tiers = [-1] * len(self.form.faces)
+        contents = [[compiled.before] for compiled in self.form.pages]
+        glyphs = self._writer.glyphs(values)
         for setter, text in self._texts_of(whole, values):
-            found = setter.text(text)
-            texts[setter.slot.page].append(found.operators)
-            tiers[found.face] &= found.tiers
-        for face, mask in zip(self.form.faces, tiers, strict=True):
-            values[face.axis] = (mask & -mask).bit_length() - 1
-        return self._write(values, texts, self.draw_qr(page["qr"], version), version)
+            drawn, program, shown = setter.texts.get(text) or setter.set(text)
+            contents[setter.page].append(drawn)
+            glyphs[program] |= shown
+        for compiled, operators in zip(self.form.pages, contents, strict=True):
+            operators.append(compiled.after)
+        streams = [b"".join(operators) for operators in contents]
+        modules = self.draw_qr(page["qr"], version)
+        identity = hashlib.sha256(b"".join([self._digest, modules, *streams])).hexdigest()[:32]
+        return self._writer.write(values, streams, modules, 17 + 4 * version, glyphs, identity.encode())
 
     def content(self, page: PageData) -> list[bytes]:
         """Return each page's content stream as WeasyPrint writes it, byte by byte: what tests compare.
@@ -187,7 +170,7 @@ class Stamper:
 
     def _version(self, payload: str) -> int:
         rules = self.form.qr
-        if not payload or not _ALPHANUMERIC.issuperset(payload):
+        if not payload or not payload.isascii() or payload.encode().translate(None, _ALPHANUMERIC):
             raise QrCapacityError(
                 en="The QR text must be of characters of the alphanumeric mode.",
                 vi="Nội dung mã QR chỉ được gồm các ký tự của chế độ chữ và số.",
@@ -203,37 +186,26 @@ class Stamper:
             raise NeedsWeasyPrint("small_qr")
         return version
 
-    def _texts_of(self, page: Mapping[str, Any], values: Sequence[int]) -> list[tuple[_SlotSetter, str]]:
+    def _texts_of(self, page: Mapping[str, Any], values: Sequence[int]) -> Iterator[tuple[_SlotSetter, str]]:
+        key = tuple(values)
+        there = self._there.get(key)
+        if there is None:
+            if len(self._there) >= KEPT_VARIANTS:
+                self._there.clear()
+            there = self._there[key] = [
+                (setter, int(path[1]) if len(path) == 3 else -1, str(path[-1] if len(path) == 3 else path[0]))
+                for setter in self._slots
+                for path in [setter.slot.path]
+                if setter.is_there(values)
+            ]
         rows = page["rows"]
-        found = []
-        for setter in self._slots:
-            path = setter.slot.path
-            if len(path) == 3:
-                row = rows[int(path[1])]
-                if row is not None and setter.is_there(values):
-                    found.append((setter, row[str(path[2])]))
-            else:
-                value = page[str(path[0])]
-                if type(value) is not str:
-                    value = " ".join(value) if isinstance(value, list) else str(value)
-                if setter.is_there(values):
-                    found.append((setter, value))
-        return found
-
-    def _write(self, values: Sequence[int], texts: list[list[bytes]], modules: bytes, version: int) -> bytes:
-        form = self.form
-        side = 17 + 4 * version
-        own = [
-            (page.text_number, stream_object(page.text_number, b"", b"".join([page.before, *operators, page.after])))
-            for page, operators in zip(form.pages, texts, strict=True)
-        ]
-        about = (
-            b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1/Interpolate false"
-            % (side, side)
-        )
-        own.append((form.qr.image_number, stream_object(form.qr.image_number, about, modules)))
-        identity = hashlib.sha256(b"".join([self._digest, *(data for _, data in own)])).hexdigest()[:32]
-        return self._writer.write(values, own, identity.encode())
+        for setter, row, field in there:
+            if row >= 0 and rows[row] is None:
+                continue
+            value = page[field] if row < 0 else rows[row][field]
+            if type(value) is not str:
+                value = " ".join(value) if isinstance(value, list) else str(value)
+            yield setter, value
 
     def _as_weasyprint(self, setter: _SlotSetter, size: Size, lines: list[Line], head: bytes) -> bytes:
         typesetter = setter.setters[setter.slot.sizes.index(size)]

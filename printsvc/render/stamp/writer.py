@@ -1,52 +1,39 @@
 """A PDF put together from stretches of bytes that were made once; what is a person's own is joined on.
 
-A file is: header and what is always there; what goes with the form's variant; a stretch for each face; the person's own
-objects; one cross-reference stream. Objects in object streams keep their place in it, only the others get an offset.
+A file is: header and streams that every certificate has; what goes with the form's variant (the static content, and one
+object stream with all that is no stream); the person's own streams; one cross-reference stream.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from printsvc.render.stamp.axes import FACE, SIZE, holds
-from printsvc.render.stamp.compiled import CompiledForm, Page, Part
+import deflate
 
+from printsvc.render.stamp.axes import SIZE, holds
+from printsvc.render.stamp.compiled import CompiledForm
+from printsvc.render.stamp.fontfile import FAST, FontFile, stream_object
+
+_PACKED: Final = b"/Filter/FlateDecode"
+_IMAGE: Final = (
+    b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1/Interpolate false"
+)
 _HEADER: Final = b"%PDF-1.7\n%\xf0\x9f\x96\xa4\n"
-_ROW: Final = 5  # bytes of an entry: its kind, 3 of offset or holder, index in the holder
-_KEPT_VARIANTS: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Objects one after the other: their bytes, where each begins, and the entries of those inside others."""
-
-    data: bytes
-    offsets: tuple[tuple[int, int], ...]
-    inside: tuple[tuple[int, bytes], ...]
-
-
-def _stretch(parts: Iterable[Part], data: bytes = b"") -> _Stretch:
-    pieces, offsets, inside = [data], [], []
-    at = len(data)
-    for part in parts:
-        offsets.append((part.number, at))
-        pieces.append(part.data)
-        at += len(part.data)
-        inside += [
-            (member, b"\2" + part.number.to_bytes(3) + index.to_bytes(1)) for index, member in enumerate(part.members)
-        ]
-    return _Stretch(b"".join(pieces), tuple(offsets), tuple(inside))
+_ROW: Final = 7  # bytes of an entry: the row's filter; its kind, 3 of offset or holder, 2 of index in the holder
+_PLAIN, _UP = b"\0", b"\2"  # PNG's filters: an entry as it is, or less the one before
+KEPT_VARIANTS: Final = 256
+_BEST: Final = 12  # libdeflate's level for what is kept
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """The stretch of a variant, and the whole table of entries with those filled in that have no offset."""
+    """All up to the person's own objects, the entries with those filled in that lie before them, and the glyphs."""
 
-    stretch: _Stretch
+    data: bytes
     entries: bytes
+    glyphs: tuple[int, ...]
 
 
 class FileWriter:
@@ -54,48 +41,50 @@ class FileWriter:
 
     def __init__(self, form: CompiledForm) -> None:
         self._form = form
-        self._face_axes = [face.axis for face in form.faces]
-        self._asked = [i for i, axis in enumerate(form.axes) if axis.kind not in (FACE, SIZE)]
-        faces = set(self._face_axes)
-        self._always = _stretch((part for part in form.parts if not part.condition), _HEADER)
-        self._faces = [
-            [
-                _stretch(part for part in form.parts if part.condition == ((axis, (tier,)),))
-                for tier in range(len(form.axes[axis].values))
-            ]
-            for axis in self._face_axes
-        ]
-        self._varying = [
-            part for part in form.parts if part.condition and not faces & {axis for axis, _ in part.condition}
-        ]
+        self.fonts = [FontFile(program) for program in form.programs]
+        self._asked = [i for i, axis in enumerate(form.axes) if axis.kind != SIZE]
         self._variants: dict[tuple[int, ...], _Variant] = {}
 
-    def write(self, values: Sequence[int], own: Sequence[tuple[int, bytes]], identity: bytes) -> bytes:
-        """Return the file; `own` are the person's objects with their numbers, `identity` the file's in hex."""
+    def glyphs(self, values: Sequence[int]) -> list[int]:
+        """Return the glyphs of each font program that the variant shows whatever its texts are."""
+        return list(self._variant(values).glyphs)
+
+    def write(
+        self,
+        values: Sequence[int],
+        contents: Sequence[bytes],
+        modules: bytes,
+        side: int,
+        glyphs: Sequence[int],
+        identity: bytes,
+    ) -> bytes:
+        """Return the file: `contents` are the texts of its pages, `modules` the rows of its QR, `side` modules wide.
+
+        `glyphs` are those shown of each font program, `identity` is the file's in hex.
+        """
         form = self._form
         variant = self._variant(values)
-        stretches = [variant.stretch]
-        stretches += [tiers[values[axis]] for tiers, axis in zip(self._faces, self._face_axes, strict=True)]
         entries = bytearray(variant.entries)
-        pieces = [self._always.data]
-        at = len(self._always.data)
-        for stretch in stretches:
-            for number, offset in stretch.offsets:
-                entries[_ROW * number : _ROW * number + 4] = (0x01000000 + at + offset).to_bytes(4)
-            if stretch is not variant.stretch:
-                for number, entry in stretch.inside:
-                    entries[_ROW * number : _ROW * number + _ROW] = entry
-            pieces.append(stretch.data)
-            at += len(stretch.data)
+        pieces = [variant.data]
+        at = len(variant.data)
+        own = [
+            (page.text_number, stream_object(page.text_number, _PACKED, deflate.zlib_compress(content, FAST)))
+            for page, content in zip(form.pages, contents, strict=True)
+        ]
+        number = form.qr.image_number
+        own.append((number, stream_object(number, _IMAGE % (side, side), modules)))
+        own += [(font.number, font.stream(shown)) for font, shown in zip(self.fonts, glyphs, strict=True)]
         for number, data in own:
-            entries[_ROW * number : _ROW * number + 4] = (0x01000000 + at).to_bytes(4)
+            entries[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
             pieces.append(data)
             at += len(data)
-        entries[-_ROW:-1] = (0x01000000 + at).to_bytes(4)
+        entries[-_ROW + 1 : -2] = (0x01000000 + at).to_bytes(4)
+        rows = deflate.zlib_compress(entries, FAST)
         pieces.append(
-            b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/ID[<%s><%s>]/W[1 3 1]/Length %d>>\nstream\n%s\n"
-            b"endstream\nendobj\nstartxref\n%d\n%%%%EOF\n"
-            % (form.size, form.size + 1, form.root, form.info, identity, identity, len(entries), entries, at)
+            b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/ID[<%s><%s>]/W[1 3 2]/Filter/FlateDecode"
+            b"/DecodeParms<</Predictor 12/Columns 6>>/Length %d>>\nstream\n%s\nendstream\nendobj\n"
+            b"startxref\n%d\n%%%%EOF\n"
+            % (form.size, form.size + 1, form.root, form.info, identity, identity, len(rows), rows, at)
         )
         return b"".join(pieces)
 
@@ -103,36 +92,54 @@ class FileWriter:
         key = tuple([values[axis] for axis in self._asked])
         found = self._variants.get(key)
         if found is None:
-            if len(self._variants) >= _KEPT_VARIANTS:
+            if len(self._variants) >= KEPT_VARIANTS:
                 self._variants.clear()
             found = self._variants[key] = self._make_variant(values)
         return found
 
     def _make_variant(self, values: Sequence[int]) -> _Variant:
         form = self._form
-        parts = [part for part in self._varying if holds(part.condition, values)]
+        objects = {one.number: one.data for one in form.loose if holds(one.condition, values)}
         for branch in form.branches:
             if holds(branch.condition, values):
                 there = b" ".join(entry for condition, entry in branch.entries if holds(condition, values))
-                data = b"%d 0 obj\n%s%s%s\nendobj\n" % (branch.number, branch.head, there, branch.tail)
-                parts.append(Part((), branch.number, data, ()))
-        parts += [_static_stream(page, values) for page in form.pages]
-        stretch = _stretch(parts)
-        entries = bytearray(_ROW * (form.size + 1))
-        for number, entry in (*self._always.inside, *stretch.inside):
-            entries[_ROW * number : _ROW * number + _ROW] = entry
-        for number, offset in self._always.offsets:
-            entries[_ROW * number : _ROW * number + 4] = (0x01000000 + offset).to_bytes(4)
-        return _Variant(stretch, bytes(entries))
+                objects[branch.number] = branch.head + there + branch.tail
+        contents = [b"".join(one.plain for one in page.statics if holds(one.condition, values)) for page in form.pages]
+        streams = list(form.streams)
+        for page, content in zip(form.pages, contents, strict=True):
+            packed = deflate.zlib_compress(content, _BEST)
+            streams.append((page.static_number, stream_object(page.static_number, _PACKED, packed)))
+        streams.append((form.objects_number, _object_stream(form.objects_number, objects)))
+        whole = bytearray(_ROW * (form.size + 1))
+        last = None
+        for index, number in enumerate(sorted(objects)):
+            # A neighbour's entry is that of the one before with the next index, which packs to next to nothing; the
+            # filter adds byte by byte, with no carry.
+            follows = index % 256 > 0 and last == number - 1
+            entry = (1).to_bytes(6) if follows else b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2)
+            whole[_ROW * number : _ROW * (number + 1)] = (_UP if follows else _PLAIN) + entry
+            last = number
+        at = len(_HEADER)
+        for number, data in streams:
+            whole[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
+            at += len(data)
+        data = _HEADER + b"".join(data for _, data in streams)
+        glyphs = [0] * len(self.fonts)
+        for page in form.pages:
+            for static in page.statics:
+                if holds(static.condition, values):
+                    for index, codes in static.glyphs:
+                        for code in codes:
+                            glyphs[index] |= self.fonts[index].bits(code)
+        return _Variant(data, bytes(whole), tuple(glyphs))
 
 
-def stream_object(number: int, about: bytes, data: bytes) -> bytes:
-    """Return a stream as it stands in the file; `about` is its dictionary without /Length and the brackets."""
-    return b"%d 0 obj\n<<%s/Length %d>>\nstream\n%s\nendstream\nendobj\n" % (number, about, len(data), data)
-
-
-def _static_stream(page: Page, values: Sequence[int]) -> Part:
-    there = [static for static in page.statics if holds(static.condition, values)]
-    check = zlib.adler32(b"".join(static.plain for static in there))
-    data = b"".join([b"\x78\xda", *(static.deflated for static in there), b"\x03\x00", check.to_bytes(4)])
-    return Part((), page.static_number, stream_object(page.static_number, b"/Filter/FlateDecode", data), ())
+def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
+    order = sorted(objects)
+    offsets, at = [], 0
+    for member in order:
+        offsets.append(b"%d %d" % (member, at))
+        at += len(objects[member]) + 1
+    head = b" ".join(offsets) + b"\n"
+    data = deflate.zlib_compress(head + b"\n".join(objects[member] for member in order), _BEST)
+    return stream_object(number, b"/Type/ObjStm/N %d/First %d/Filter/FlateDecode" % (len(order), len(head)), data)
