@@ -65,7 +65,7 @@ class Layout:
 
 def missing(name: str) -> str:
     """Return why the peer cannot be measured here, "" if it can."""
-    return "" if importlib.util.find_spec(name) else "not installed: uv sync --group bench"
+    return "" if importlib.util.find_spec(name) else "not installed: uv sync --all-extras --group bench"
 
 
 def open_peer(name: str, library: FormLibrary, form_id: FormId, sample: PageData, folder: Path) -> Peer:
