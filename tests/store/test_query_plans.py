@@ -15,10 +15,11 @@ from printsvc.domain.uvci import Uvci
 from printsvc.flows import leases
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store import reissues as reissue_store
 from printsvc.store import revocation_runs as run_store
 from printsvc.store import revocations as revocation_store
 from printsvc.store.engine import Store
-from printsvc.store.tables import certificates, doses, print_jobs
+from printsvc.store.tables import certificates, doses, print_jobs, reissue_items
 
 ROWS = 3000
 NOW = datetime(2021, 10, 30, tzinfo=UTC)
@@ -157,3 +158,23 @@ def test_the_next_items_of_a_run_are_found_by_their_index(full_store: Store) -> 
     revoke_all(full_store)
     plan = plan_of(full_store, lambda c: run_store.open_items(c, "run", limit=9))
     assert "ix_revocation_items_open" in plan or "pk_revocation_items" in plan, plan
+
+
+def test_what_is_open_in_a_reissue_is_read_from_its_index_alone(full_store: Store) -> None:
+    run = reissue_store.Run("run", {}, False, False, "a", NOW, ROWS, None)
+
+    def fill(connection: Connection) -> None:
+        reissue_store.insert_run(connection, run)
+        item = {"run_id": "run", "new_uvci": None, "problem": ""}
+        rows = [
+            item | {"line": n, "uvci": str(n), "outcome": "" if n > ROWS - 30 else "issued"} for n in range(1, ROWS)
+        ]
+        connection.execute(insert(reissue_items), rows)
+        connection.execute(text("ANALYZE"))
+
+    full_store.submit(fill).result()
+    plan = plan_of(full_store, lambda c: reissue_store.open_items(c, "run", limit=200))
+    assert "ix_reissue_items_open" in plan, plan
+    chosen = plan_of(full_store, lambda c: reissue_store.standings(c, ["1", "2"]))
+    assert "SCAN certificates" not in chosen, chosen
+    assert "Seq Scan on certificates" not in chosen, chosen
