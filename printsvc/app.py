@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from printsvc.credential.keys import KeyStore, Signer
 from printsvc.credential.life import find_signing
 from printsvc.domain.form import FormId
-from printsvc.domain.seal import SealPlace
+from printsvc.domain.seal import SealPlace, TimeStamping
 from printsvc.domain.signer import SignerRole
 from printsvc.errors import (
     InputError,
@@ -49,7 +49,6 @@ from printsvc.render.fonts import find_face, load_fonts
 from printsvc.render.formfile import Form, find_forms, read_form
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
-from printsvc.render.seal import TimeStamping
 from printsvc.settings import Settings, read_settings
 from printsvc.store import jobs as job_store
 from printsvc.store import migrate

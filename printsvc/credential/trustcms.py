@@ -16,7 +16,6 @@ from typing import Final
 from asn1crypto import cms, core
 from asn1crypto import x509 as asn1_x509
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from pyhanko.sign.validation.generic_cms import validate_sig_integrity
 
 from printsvc.credential.cose import Algorithm
 from printsvc.credential.trustsigned import CLOCK_SKEW, ListSigner, in_force, is_list_signer
@@ -134,6 +133,8 @@ def _verify(
 
 def _agrees(info: cms.SignerInfo, certificate: asn1_x509.Certificate, content_type: str, digest: bytes) -> bool:
     expected = cms.ContentType(content_type).native
+    from pyhanko.sign.validation.generic_cms import validate_sig_integrity  # loads for a second
+
     try:
         intact, valid = validate_sig_integrity(info, certificate, expected, digest)
     except Exception:  # one broken signer info beside a good one; see the module's docstring

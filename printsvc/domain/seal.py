@@ -122,3 +122,12 @@ def _timestamp(report: SealReport) -> str:
     if not report.timestamp_trusted:
         return "untrusted"
     return "archival" if report.is_archival else "trusted"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeStamping:
+    """A time stamping authority (RFC 3161). With its `authorities` (DER) the seal gets all that outlasts it: B-LTA."""
+
+    url: str
+    authorities: tuple[bytes, ...] = ()
+    timeout_s: float = 5.0

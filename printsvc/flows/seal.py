@@ -21,10 +21,9 @@ from cryptography import x509
 from printsvc.credential.keys import LocalSigner, make_private_key, open_private_key, seal_private_key
 from printsvc.credential.sealing import SEAL_ENDS_BEFORE, make_seal_certificate
 from printsvc.domain.form import FormId
-from printsvc.domain.seal import SealPlace, SealSigner
+from printsvc.domain.seal import SealPlace, SealSigner, TimeStamping
 from printsvc.errors import SealTimeError, SignerError, SigningError
 from printsvc.flows.keymaking import Authority, find_authority
-from printsvc.render.seal import TimeStamping, seal_pdf
 from printsvc.store.keyfile import KeyFolder, SealedSigner
 
 PREFIX: Final = "seal-"
@@ -109,6 +108,8 @@ class SealBook:
         place = self.place_of(form_id)
 
         def make(stamping: TimeStamping | None) -> bytes:
+            from printsvc.render.seal import seal_pdf  # loads for a second: only who seals waits for it
+
             return seal_pdf(
                 pdf, key.signer, now=now, font=self.font, place=place, issuers=key.issuers, stamping=stamping
             )

@@ -16,7 +16,6 @@ from printsvc.domain.seal import SealReport
 from printsvc.render.agreement import TextReport, compare_text
 from printsvc.render.formfile import Form
 from printsvc.render.scan import is_pdf, read_text, scan_codes
-from printsvc.render.sealcheck import check_seal
 
 
 def verify_file(
@@ -40,6 +39,8 @@ def verify_file(
     verdicts = [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in scan_codes(body)]
     if not is_pdf(body):
         return verdicts
+    from printsvc.render.sealcheck import check_seal  # loads for a second: only who shows a PDF waits for it
+
     authorities = (*trust.authorities, *_anchors(trust), *pins)
     seal = check_seal(body, authorities=authorities, now=now, stamp_authorities=stamp_authorities)
     pages, known = read_text(body), tuple(forms)

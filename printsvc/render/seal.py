@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
@@ -35,7 +34,7 @@ from pyhanko.stamp.noop import NoOpStampStyle
 from pyhanko_certvalidator import ValidationContext
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-from printsvc.domain.seal import SealPlace, SealSigner
+from printsvc.domain.seal import SealPlace, SealSigner, TimeStamping
 from printsvc.errors import RenderError, SealTimeError
 from printsvc.render.sealface import draw_seal, make_face
 
@@ -54,15 +53,6 @@ _PSS: Final = {
     },
 }
 _PROBLEMS: Final = (PdfError, PyhankoSigningError, ValueError, KeyError, TypeError)
-
-
-@dataclass(frozen=True, slots=True)
-class TimeStamping:
-    """A time stamping authority (RFC 3161). With its `authorities` (DER) the seal gets all that outlasts it: B-LTA."""
-
-    url: str
-    authorities: tuple[bytes, ...] = ()
-    timeout_s: float = 5.0
 
 
 def seal_pdf(

@@ -15,12 +15,12 @@ import pytest
 from printsvc.credential.keys import LocalSigner
 from printsvc.credential.sealing import SEAL_ENDS_BEFORE
 from printsvc.domain.form import FormId
+from printsvc.domain.seal import TimeStamping
 from printsvc.errors import SealTimeError, SignerError, SigningError
 from printsvc.flows import seal as seal_flow
 from printsvc.flows.copies import digital_copy
 from printsvc.flows.keymaking import make_authority
 from printsvc.flows.seal import KEPT_COPIES, SealBook, SealKey, copy_tag, open_seal_key, seal_documents
-from printsvc.render.seal import TimeStamping
 from printsvc.store import jobs as job_store
 from printsvc.store.keyfile import KeyFolder
 

@@ -31,10 +31,10 @@ from pyhanko.sign.timestamps import DummyTimeStamper
 from printsvc.credential.keys import Algorithm, LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.credential.sealing import make_seal_certificate
 from printsvc.domain.form import FormId
-from printsvc.domain.seal import SealPlace, SealState
+from printsvc.domain.seal import SealPlace, SealState, TimeStamping
 from printsvc.errors import RenderError, SealTimeError
 from printsvc.render.formfile import find_forms, read_form
-from printsvc.render.seal import TimeStamping, seal_lines, seal_pdf
+from printsvc.render.seal import seal_lines, seal_pdf
 from printsvc.render.sealcheck import check_seal
 from printsvc.render.sealface import make_face
 
