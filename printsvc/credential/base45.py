@@ -56,20 +56,24 @@ def parse_base45(text: str) -> bytes:
     if rest == 1:
         raise NotHcertError("base45", "The code is cut: a base45 text never has 3n + 1 characters.")
     whole = len(digits) - rest
-    words = [
-        low + 45 * middle + 2025 * high
-        for low, middle, high in zip(digits[0:whole:3], digits[1:whole:3], digits[2:whole:3], strict=True)
-    ]
-    try:
-        packed = array("H", words)
-    except OverflowError:
-        raise NotHcertError("base45", "Three base45 characters stand for more than 65535.") from None
-    if byteorder == "little":
-        packed.byteswap()
-    data = packed.tobytes()
+    # One sum for all groups: each has four bytes of one long number, so that no group reaches into the next.
+    low, middle, high = (_lanes(digits[place:whole:3]) for place in range(3))
+    groups = (low + 45 * middle + 2025 * high).to_bytes(4 * (whole // 3), "big")
+    if any(groups[1::4]):
+        raise NotHcertError("base45", "Three base45 characters stand for more than 65535.")
+    words = bytearray(2 * (whole // 3))
+    words[0::2], words[1::2] = groups[2::4], groups[3::4]
+    data = bytes(words)
     if rest:
         last = digits[-2] + 45 * digits[-1]
         if last > 0xFF:
             raise NotHcertError("base45", "Two base45 characters stand for more than 255.")
         data += bytes((last,))
     return data
+
+
+def _lanes(digits: bytes) -> int:
+    """Return a number whose 32-bit words, from the highest on, are these digits."""
+    lanes = bytearray(4 * len(digits))
+    lanes[3::4] = digits
+    return int.from_bytes(lanes, "big")
