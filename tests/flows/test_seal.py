@@ -17,7 +17,6 @@ from printsvc.credential.sealing import SEAL_ENDS_BEFORE
 from printsvc.domain.form import FormId
 from printsvc.domain.seal import TimeStamping
 from printsvc.errors import SealTimeError, SignerError, SigningError
-from printsvc.flows import seal as seal_flow
 from printsvc.flows.copies import digital_copy
 from printsvc.flows.keymaking import make_authority
 from printsvc.flows.seal import KEPT_COPIES, SealBook, SealKey, copy_tag, open_seal_key, seal_documents
@@ -47,7 +46,7 @@ class Sealer:
 @pytest.fixture
 def sealer(monkeypatch: pytest.MonkeyPatch) -> Sealer:
     made = Sealer()
-    monkeypatch.setattr(seal_flow, "seal_pdf", made)
+    monkeypatch.setattr("printsvc.render.seal.seal_pdf", made)
     return made
 
 
