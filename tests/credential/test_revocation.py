@@ -107,7 +107,8 @@ def test_every_reason_has_its_words_and_its_rule() -> None:
         assert rule.vi != rule.en
         assert len(reason) <= 24
     never = {reason for reason, rule in REASONS.items() if rule.undo_within is None}
-    assert never == {RevocationReason.FRAUD, RevocationReason.SIGNER_COMPROMISED, RevocationReason.CORRECTED}
+    replaced = {RevocationReason.CORRECTED, RevocationReason.RENEWED}
+    assert never == {RevocationReason.FRAUD, RevocationReason.SIGNER_COMPROMISED} | replaced
 
 
 def test_undo_has_its_last_moment() -> None:
