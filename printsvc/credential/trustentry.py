@@ -17,7 +17,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from printsvc.credential.dsc import MAX_DER, Dsc, Kid, kid_of, read_dsc
@@ -42,6 +42,7 @@ _CURVES: Final[dict[CredentialFormat, frozenset[str]]] = {
     ),
 }
 _MIN_RSA: Final = 2048
+_ED25519_SIZE: Final = 32
 
 _SENTENCES: Final[dict[str, tuple[str, str]]] = {
     "list_too_large": ("The list is larger than is read.", "Danh sách quá lớn."),
@@ -226,6 +227,8 @@ def read_certificate(der: bytes, pointer: str) -> Dsc:
 
 def check_key(key: PublicKeyTypes, key_format: CredentialFormat, pointer: str) -> None:
     """Raise InputError for a key that the format's verifier cannot use, or that is too weak."""
+    if isinstance(key, ed25519.Ed25519PublicKey) and key_format is CredentialFormat.DIVOC:
+        return
     if isinstance(key, rsa.RSAPublicKey) and key_format is not CredentialFormat.SHC:
         if key.key_size < _MIN_RSA:
             raise refuse(pointer, "key_weak")
@@ -233,14 +236,19 @@ def check_key(key: PublicKeyTypes, key_format: CredentialFormat, pointer: str) -
         raise refuse(pointer, "key_unsupported")
 
 
-def read_jwk(jwk: Any, pointer: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
-    """Return the public key of a JWK: EC on a NIST curve, or RSA. Raises InputError with its place.
+def read_jwk(jwk: Any, pointer: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey:
+    """Return the public key of a JWK: EC on a NIST curve, RSA, or Ed25519. Raises InputError with its place.
 
-    Source: RFC 7518, sections 6.2 and 6.3.
+    Source: RFC 7518, sections 6.2 and 6.3; RFC 8037, section 2.
     """
     kind = member(jwk, "kty", str, pointer=pointer)
     if "d" in jwk:
         raise refuse(f"{pointer}/d", "wrong_type")  # whoever publishes a private key has none any more
+    if kind == "OKP":
+        point = parse_base64url(member(jwk, "x", object, pointer=pointer), f"{pointer}/x")
+        if jwk.get("crv") == "Ed25519" and len(point) == _ED25519_SIZE:
+            return ed25519.Ed25519PublicKey.from_public_bytes(point)
+        raise refuse(pointer, "key_unsupported")
     numbers = ("x", "y") if kind == "EC" else ("n", "e")
     first, second = (
         int.from_bytes(parse_base64url(member(jwk, name, object, pointer=pointer), f"{pointer}/{name}"), "big")

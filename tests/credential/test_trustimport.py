@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
@@ -465,6 +466,26 @@ def test_a_did_document_gives_signers_of_what_is_read_here(world: World) -> None
 def test_a_wrong_verification_method_is_named(world: World, changes: Any, pointer: str, code: str) -> None:
     raw = did(method(world.dsc, "DCC:DEU:DSC", **changes))
     assert refused(unsigned(ListFormat.DID, raw)) == [(f"/verificationMethod/0{pointer}", code)]
+
+
+def test_an_ed25519_key_is_taken_for_divoc_and_for_nothing_else() -> None:
+    point = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    key = {"kty": "OKP", "crv": "Ed25519", "x": base64.urlsafe_b64encode(point).decode().rstrip("="), "kid": "AAAAAAAA"}
+
+    def listed(domain: str, **changes: Any) -> bytes:
+        address = f"did:web:tng-cdn.who.int:v2:trustlist:{domain}:IND:DSC"
+        return did(
+            {"id": f"{address}#1", "type": "JsonWebKey2020", "controller": address, "publicKeyJwk": key | changes}
+        )
+
+    (taken,) = read_list(unsigned(ListFormat.DID, listed("DIVOC")), now=NOW).keys
+    assert taken.format is CredentialFormat.DIVOC
+    assert isinstance(taken.public_key, Ed25519PublicKey)
+    assert taken.public_key.public_bytes_raw() == point
+    for refused in (listed("DCC"), listed("DIVOC", crv="X25519"), listed("DIVOC", x="AAAA")):
+        with pytest.raises(InputError) as caught:
+            read_list(unsigned(ListFormat.DID, refused), now=NOW)
+        assert caught.value.problems[0].code == "key_unsupported"
 
 
 # --- differences, sizes, damage
