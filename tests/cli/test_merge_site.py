@@ -21,7 +21,7 @@ import zxingcpp
 from benchmarks.people import dose_events
 from printsvc_service_harness import COMMAND, ROOT, environment, run
 
-from printsvc.app import open_keys
+from printsvc.app import open_signer
 from printsvc.credential.hcert import decode_hcert
 from printsvc.render.merge import merge_papers
 from printsvc.settings import read_settings
@@ -34,9 +34,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with development keys; its cache keeps the compiled form for all tests here."""
+    """A data folder with development keys; the form is compiled in its cache already."""
     folder = tmp_path_factory.mktemp("data")
-    open_keys(read_settings(data_dir=folder, development=True))
+    open_signer(read_settings(data_dir=folder, development=True))
+    compiled = run("forms", "compile", "a4/43-2022", PRINTSVC_DATA_DIR=str(folder))
+    assert compiled.returncode == 0, compiled.stderr.decode()
     return folder
 
 
