@@ -389,3 +389,24 @@ def test_a_damaged_form_is_refused(compiled: CompiledForm) -> None:
         if broken != data:
             with pytest.raises(RenderError):
                 parse_compiled(broken)
+
+
+@pytest.mark.parametrize("broken", [b"\x01", b"\xf6", b"\x80", b"\x81" * 100_000, bytes(100), b"\xd8\x1e\x82\x01\x00"])
+def test_a_form_that_is_something_else_is_refused(broken: bytes) -> None:
+    from printsvc.errors import RenderError
+
+    with pytest.raises(RenderError):
+        parse_compiled(broken)
+
+
+def test_a_form_whose_parts_are_of_another_kind_is_refused(compiled: CompiledForm) -> None:
+    import cbor2
+
+    from printsvc.errors import RenderError
+
+    table = cbor2.loads(compiled.encode())
+    for key in table:
+        for value in (1, None, "x", [1], {"x": 1}):
+            if value != table[key]:
+                with pytest.raises(RenderError):
+                    parse_compiled(cbor2.dumps({**table, key: value}))

@@ -217,7 +217,7 @@ def parse_compiled(data: bytes) -> CompiledForm:
         form = _form_of(table)
         if digest_of(form) != form.digest:
             raise ValueError("another digest")
-    except (ValueError, KeyError, TypeError, cbor2.CBORDecodeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, cbor2.CBORError) as error:
         raise RenderError(
             f"The compiled form cannot be read: {type(error).__name__}.",
             vi=f"Không đọc được biểu mẫu đã biên dịch: {type(error).__name__}.",
