@@ -230,10 +230,10 @@ def layout_of(library: FormLibrary, form_id: FormId, page: PageData) -> Layout:
             wanted = int(style["font_weight"])
             weights = [weight for name, weight, slope in faces if (name, slope) == (family, italic)]
             weight = min(weights, key=lambda known: abs(known - wanted))
-            place = [_POINTS_PER_PX * value for value in (box.position_x, box.position_y + box.baseline)]
+            x, y = (_POINTS_PER_PX * float(value) for value in (box.position_x, box.position_y + box.baseline))
             size = _POINTS_PER_PX * float(style["font_size"])
             if box.text.strip():
-                texts.append(Text(*place, faces[family, weight, italic], size, box.text, slot))
+                texts.append(Text(x, y, faces[family, weight, italic], size, box.text, slot))
             return
         if isinstance(box, (ReplacedBox, InlineReplacedBox)):
             sides = (box.content_box_x(), box.content_box_y(), box.width, box.height)
@@ -245,7 +245,7 @@ def layout_of(library: FormLibrary, form_id: FormId, page: PageData) -> Layout:
 
     (sheet, *_) = library.lay_out(form_id, page).pages
     walk(sheet._page_box, "")
-    first = {}
+    first: dict[tuple[str, float, float], Text] = {}
     for text in texts:  # a slot's second line is left out: the first one takes the whole text
         first.setdefault((text.slot, text.x if not text.slot else 0, text.y if not text.slot else 0), text)
     return Layout(form.width_pt, form.height_pt, list(first.values()), rules, codes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,7 +29,7 @@ NOW: Final = datetime(2022, 6, 30, 2, 12, tzinfo=UTC)
 # Doses received, and how many of ten thousand persons have so many.
 SHARES: Final = {1: 400, 2: 2000, 3: 5000, 4: 2000, 5: 500, 6: 80, 7: 15, 8: 5}
 # Kind, number, series of the doses of a person with so many.
-_FULL: Final = (
+_FULL: Final[Sequence[tuple[str, int, int]]] = (
     ("basic", 1, 2), ("basic", 2, 2), ("additional", 3, 3), ("booster", 3, 3), ("booster", 4, 4), ("booster", 5, 5),
     ("booster", 6, 6), ("booster", 7, 7),
 )  # fmt: skip
