@@ -39,7 +39,7 @@ from printsvc.credential.cose import (
     parse_cose_sign1,
     signature_agrees,
 )
-from printsvc.credential.keys import Signer
+from printsvc.credential.keys import Signer, issued_by
 from printsvc.credential.revocation import HashType, RevocationSubject, Revoked, revocation_hashes
 from printsvc.credential.trust import TrustList
 from printsvc.errors import CredentialError, NotHcertError, SigningError
@@ -227,7 +227,11 @@ def open_snapshot(data: bytes | memoryview, *, trust: TrustList, now: datetime) 
 
 
 def read_manifest(signed: bytes, *, trust: TrustList, now: datetime) -> Manifest:
-    """Return a manifest whose signature agrees and whose time is not over. Raises CredentialError."""
+    """Return a manifest whose signature agrees and whose time is not over. Raises CredentialError.
+
+    Where the list names its own authorities, only a signer under one of them is believed: a list also has the signers
+    of other countries, and none of these says what counts here.
+    """
     try:
         cose = parse_cose_sign1(signed)
         payload = parse_cbor(cose.payload, step="cbor")
@@ -240,6 +244,7 @@ def read_manifest(signed: bytes, *, trust: TrustList, now: datetime) -> Manifest
         for dsc in trust.candidates(cose.kid)
         if dsc.not_before <= manifest.expires_at <= dsc.not_after
         and signature_agrees(dsc.public_key, algorithm, cose.signature, cose.to_be_signed)
+        and (not trust.authorities or any(issued_by(dsc.der, authority) for authority in trust.authorities))
     ]  # fmt: skip
     if not signers:
         raise _invalid("Nobody on the trust list signed this snapshot of revocations.")

@@ -43,11 +43,12 @@ def register(
     signing_until: datetime | None = None,
     now: datetime,
     actor: str,
+    may_replace_authority: bool = True,
 ) -> tuple[SignerRecord, bool]:
     """Publish a signer and return it, and whether it is new: a CSCA signs from now on, a DSC when its time comes.
 
     A DSC must be of the registered CSCA, valid two years at most, and may not sign for longer than six months. Raises
-    InputError.
+    InputError, and StateError (authority_registered) for a second CSCA unless `may_replace_authority`.
     """
     signer_store.lock_signers(connection, to_change=True)
     records = signer_store.list_records(connection)
@@ -61,6 +62,12 @@ def register(
     role = SignerRole.CSCA if _is_authority(certificate) else SignerRole.DSC
     begins = max(signing_from or dsc.not_before, dsc.not_before)
     ends = signing_until or (dsc.not_after if role is SignerRole.CSCA else min(begins + SIGNING_PERIOD, dsc.not_after))
+    if role is SignerRole.CSCA and not may_replace_authority and any(one.role is role for one in records):
+        raise StateError(
+            "Another CSCA is registered. Stop this service and replace it on the database: printsvc keys init-csca.",
+            vi="Đã đăng ký một CSCA khác. Hãy dừng dịch vụ rồi thay trên cơ sở dữ liệu: printsvc keys init-csca.",
+            code="authority_registered",
+        )
     if role is SignerRole.DSC:
         _check_dsc(dsc, records)
         check_plan(not_before=dsc.not_before, not_after=dsc.not_after, signing_from=begins, signing_until=ends, now=now)
@@ -241,6 +248,11 @@ def _check_dsc(dsc: Dsc, records: Iterable[SignerRecord]) -> None:
         )
     if dsc.not_after - dsc.not_before > DSC_VALIDITY:
         raise _wrong_certificate("Chứng thư DSC có hạn quá hai năm.", "A DSC is valid for two years at most.")
+    lost = [read_dsc(r.certificate).public_key for r in records if r.state is SignerState.COMPROMISED]
+    if dsc.public_key in lost:
+        raise _wrong_certificate(
+            "Khóa của chứng thư này đã bị lộ.", "The key of the certificate is that of a compromised signer."
+        )
     if not dsc.may_sign(Usage.VACCINATION):
         raise _wrong_certificate(
             "Chứng thư không cho phép ký chứng nhận tiêm chủng.", "The certificate may not sign vaccinations."

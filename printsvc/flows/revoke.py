@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -68,6 +68,9 @@ async def revoke(
 ) -> tuple[Revocation, bool]:
     """Revoke a certificate; return the revocation, and whether it was there already.
 
+    Where it is revoked already because it was issued again or corrected, and the reason now lies in the dose or the
+    person, what came after it is revoked: that revocation is returned, of the other UVCI.
+
     `request_id` is the caller's: a retry gets what the first call did, even where that was undone since. Raises
     NotFoundError, and DuplicateError where it is revoked for another reason.
     """
@@ -80,24 +83,43 @@ async def revoke(
 
     def store(connection: Connection) -> tuple[Revocation, bool]:
         revocation_store.lock_revocations(connection)
-        there = revocation_store.find_requests(connection, [own]).get(own)
-        there = there or revocation_store.find_current(connection, uvci)
-        if there is not None:
-            fields = [f"/{name}" for name, differs in
-                      (("uvci", there.uvci != uvci), ("reason", there.reason is not reason)) if differs]  # fmt: skip
-            if fields:
-                raise DuplicateError(
-                    fields,
-                    f"This is revoked already, for the reason {there.reason.value}: undo that first.",
-                    vi=f"Chứng nhận đã bị thu hồi với lý do {there.reason.value}: hãy hủy thu hồi trước.",
-                )
-            return there, True
-        both = [new, *_other_versions(connection, [new])]
-        made = revocation_store.insert_revocations(connection, both, revoked_by=actor, now=now)
+        asked = revocation_store.find_requests(connection, [own, f"{own}/1"])
+        there = asked.get(own) or revocation_store.find_current(connection, uvci)
+        if there is not None and not _goes_further(new, there):
+            return _as_asked(there, new), True
+        wanted = _other_versions(connection, [new])
+        if there is None:
+            wanted.insert(0, new)
+        elif not wanted or f"{own}/1" in asked:
+            later = asked.get(f"{own}/1") or next(iter(revocation_store.current_of_others(connection, uvci)), there)
+            return _as_asked(later, replace(new, uvci=later.uvci)), True
+        made = revocation_store.insert_revocations(connection, wanted, revoked_by=actor, now=now)
         _cancel_jobs(connection, [one.uvci for one in made], actor=actor, now=now)
-        return next(one for one in made if one.uvci == uvci), False
+        return next(one for one in made if one.uvci == wanted[0].uvci), False
 
     return await services.store.write(store)
+
+
+def _goes_further(new: NewRevocation, there: Revocation) -> bool:
+    """Return whether `there` ended this certificate alone, and `new` ends the others of its dose too."""
+    alone = there.reason in OF_ONE_CERTIFICATE and new.reason not in OF_ONE_CERTIFICATE
+    return alone and there.uvci == new.uvci and there.request_id != new.request_id
+
+
+def _as_asked(there: Revocation, new: NewRevocation) -> Revocation:
+    """Return what is there, where it is what is wanted. Raises DuplicateError."""
+    fields = [f"/{name}" for name in ("uvci", "reason") if getattr(there, name) != getattr(new, name)]
+    if not fields:
+        return there
+    if undo_until(there) is None:
+        en, vi = "that cannot be undone", "không thể hủy thu hồi này"
+    else:
+        en, vi = "undo that first", "hãy hủy thu hồi trước"
+    raise DuplicateError(
+        fields,
+        f"This is revoked already, for the reason {there.reason.value}: {en}.",
+        vi=f"Chứng nhận đã bị thu hồi với lý do {there.reason.value}: {vi}.",
+    )
 
 
 async def undo(services: Services, uvci: str, reason: UndoReason, *, actor: str) -> tuple[Revocation, bool]:

@@ -29,7 +29,7 @@ from printsvc.flows.keymaking import find_authority
 from printsvc.store import trust as trust_store
 from printsvc.store.engine import Store
 from printsvc.store.keyfile import KeyFolder, SealedSigner
-from printsvc.store.signers import read_authorities, read_trusted
+from printsvc.store.signers import read_authorities, read_compromised, read_trusted
 from printsvc.store.trust import StoredKey, TrustSource
 
 SOURCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -272,7 +272,7 @@ def _bring_up_to_date(connection: Connection, now: datetime) -> None:
     wanted = [_published(encode_kid(read_dsc(der).kid), der) for der in own]
     wanted += [
         _published(key.kid, key.certificate)
-        for _, key in imported
+        for key in _without_compromised(connection, (key for _, key in imported))
         if key.format == CredentialFormat.HCERT and key.certificate is not None
     ]
     trust_store.publish(connection, wanted)
@@ -290,6 +290,12 @@ def _own_digest(connection: Connection) -> str:
     return _digest([*_own_ders(connection), *read_authorities(connection)])
 
 
+def _without_compromised(connection: Connection, keys: Iterable[StoredKey]) -> list[StoredKey]:
+    """Return the keys but for ours that are compromised: a list of others may name them for days to come."""
+    lost = {encode_public_key(read_dsc(der).public_key) for der in read_compromised(connection)}
+    return [key for key in keys if key.public_key not in lost]
+
+
 def _read_all(connection: Connection) -> Loaded:
     ders, versions = _own_ders(connection), trust_store.read_versions(connection)
     own_version, digest, own_at = versions[_OWN]
@@ -298,7 +304,7 @@ def _read_all(connection: Connection) -> Loaded:
     own = replace(make_trust_list(ders, version=own_version, made_at=own_at), authorities=authorities)
     certificates = {(dsc.kid, dsc.der): dsc for dsc in own.certificates}
     others = []
-    for _, row in trust_store.list_keys(connection):
+    for row in _without_compromised(connection, (row for _, row in trust_store.list_keys(connection))):
         key = _read_stored(row)
         if key.format is CredentialFormat.HCERT and key.certificate is not None:
             dsc = read_dsc(key.certificate, kid=_kid_bytes(key.kid))

@@ -193,6 +193,19 @@ def find_current(connection: Connection, uvci: str) -> Revocation | None:
     return current_of(connection, [uvci]).get(uvci)
 
 
+def current_of_others(connection: Connection, uvci: str) -> list[Revocation]:
+    """Return the current revocations of the other certificates of the same dose, that of the newest first."""
+    asked, other = certificates.alias("asked"), certificates.alias("other")
+    query = (
+        select(*_COLUMNS)
+        .join(other, other.c.uvci == revocations.c.uvci)
+        .join(asked, (asked.c.dose_pk == other.c.dose_pk) & (asked.c.uvci != other.c.uvci))
+        .where(asked.c.uvci == uvci, _CURRENT)
+        .order_by(other.c.version.desc())
+    )
+    return [_revocation(row) for row in connection.execute(query)]
+
+
 def find_by_hash(connection: Connection, digest: bytes) -> Revocation | None:
     """Return the current revocation that has this hash, in any of the three forms."""
     # One after the other: each is an index of its own, an OR over three is a plan that depends on the day.

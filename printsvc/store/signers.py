@@ -69,6 +69,12 @@ def read_trusted(connection: Connection) -> Trusted:
     return Trusted(version.version, version.changed_at, tuple(bytes(row.certificate) for row in rows))
 
 
+def read_compromised(connection: Connection) -> list[bytes]:
+    """Return the certificates (DER) of the signers, CSCAs too, in which the trust was ended."""
+    query = select(signers.c.certificate).where(signers.c.state == SignerState.COMPROMISED.value)
+    return [bytes(row.certificate) for row in connection.execute(query)]
+
+
 def read_authorities(connection: Connection) -> list[bytes]:
     """Return the CSCAs (DER) that were ever registered, but for the compromised, oldest first."""
     query = select(signers.c.certificate).where(

@@ -63,7 +63,10 @@ async def list_signers(request: web.Request) -> web.Response:
 
 
 async def post_signer(request: web.Request) -> web.Response:
-    """Publish a signer: it is on the trust list at once, and signs when its time comes."""
+    """Publish a signer: it is on the trust list at once, and signs when its time comes.
+
+    A second CSCA is refused (409): whose token is stolen could make signers under one of their own.
+    """
     caller = await require(request, ADMIN)
     body = await read_model(request, SignerIn)
     services = request.app[SERVICES]
@@ -82,6 +85,7 @@ async def post_signer(request: web.Request) -> web.Response:
             signing_until=body.signing_until,
             now=now,
             actor=caller.name,
+            may_replace_authority=False,
         )
     )
     await services.signers.look(now)

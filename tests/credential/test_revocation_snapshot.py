@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import zlib
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.hcert import decode_hcert
+from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.credential.revocation import HashType, Revoked, revocation_hashes
 from printsvc.credential.revocation_snapshot import (
     Change,
@@ -138,6 +140,21 @@ def test_only_a_signer_of_the_trust_list_is_believed(country: Any) -> None:
     with pytest.raises(CredentialError, match="Nobody on the trust list"):
         open_snapshot(whole, trust=nobody, now=country.now)
     assert opened(country, make(country, [digest(1)], signer=country.rsa_signer)[0]).manifest.count == 1
+
+
+def test_a_signer_of_another_country_does_not_say_what_counts_here(country: Any) -> None:
+    key, csca_key = make_private_key(), make_private_key()
+    csca = make_csca(csca_key, country="DE", organisation="RKI", common_name="CSCA DE", serial=1, now=country.now)
+    names = {"organisation": "RKI", "common_name": "DSC", "serial": 2, "now": country.now}
+    stranger = LocalSigner(make_dsc(key.public_key(), csca=csca, csca_key=csca_key, **names), key)
+    theirs, _, _ = make(country, [], signer=stranger)
+    ders = (country.signer.certificate, stranger.certificate)
+    listed = make_trust_list(ders, version=1, made_at=country.now)
+    ours = replace(listed, authorities=(country.csca,))
+    with pytest.raises(CredentialError, match="Nobody on the trust list"):
+        open_snapshot(theirs, trust=ours, now=country.now)
+    assert open_snapshot(make(country, [])[0], trust=ours, now=country.now).manifest.count == 0
+    assert open_snapshot(theirs, trust=listed, now=country.now).manifest.count == 0, "a list without authorities"
 
 
 def test_a_certificate_is_no_snapshot(country: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, update
 
 from printsvc.credential.dsc import Usage, read_dsc
-from printsvc.credential.keys import Algorithm, LocalSigner
+from printsvc.credential.keys import Algorithm, LocalSigner, make_dsc
 from printsvc.credential.life import find_signing
 from printsvc.credential.verify import verify
 from printsvc.domain.signer import SignerRecord, SignerState
@@ -371,6 +371,24 @@ async def test_a_compromised_signer_is_believed_by_nobody_and_the_rest_goes_on(r
         ("compromise", "compromised"),
     ]
     assert told[-1]["reason"] == "stolen"
+
+
+def test_the_key_of_a_compromised_signer_is_not_published_again(ready: Office) -> None:
+    lost = ready.signing()
+    ready.do(compromise, lost.thumbprint, reason="stolen", now=NOW, actor="admin", held=set())
+    authority = find_authority(ready.folder, ready.passphrase, NOW)
+    assert authority is not None
+    again = make_dsc(
+        read_dsc(lost.certificate).public_key,
+        csca=authority.certificate,
+        csca_key=authority.key,
+        organisation="MOH",
+        common_name="DSC again",
+        serial=77,
+        now=NOW,
+    )
+    with pytest.raises(InputError, match="compromised"):
+        ready.publish(again, Wanted(NOW, NOW + DAY))
 
 
 async def test_compromise_without_an_heir_stops_issuing_and_nothing_else(ready: Office, make_world: Any) -> None:

@@ -20,6 +20,7 @@ from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.trustimport import ListFile, ListFormat, Pins
 from printsvc.credential.trustsigned import read_signed_list, sign_trust_list
 from printsvc.errors import InputError, NotFoundError, SignerError
+from printsvc.flows.keys import compromise
 from printsvc.flows.trust import TrustBook, get_source, import_list, open_list_signer, remove_source
 from printsvc.store import trust as trust_store
 from printsvc.store.engine import Store
@@ -132,6 +133,22 @@ async def test_a_list_that_is_refused_changes_nothing(store: Store) -> None:
     await import_list(store, "de", skipping, now=NOW, actor="an")
     source, keys, _ = await get_source(store, "de")
     assert ([key.certificate for key in keys], [s["pointer"] for s in source.skipped]) == ([DSCS[1]], ["/1"])
+
+
+async def test_what_was_compromised_here_is_believed_through_no_list(store: Store, own: bytes) -> None:
+    """A gateway lists our signers too, and still does days after their key was stolen."""
+    await import_list(store, "eu", bare(own, DSCS[0]), now=NOW, actor="an")
+    before = await TrustBook().load(store, NOW)
+    assert {one.der for one in before.everybody.certificates} == {own, DSCS[0]}
+    thumbprint, held = read_dsc(own).thumbprint, TrustBook()
+    await held.load(store, NOW)
+    store.submit(lambda c: compromise(c, thumbprint, reason="stolen", now=NOW, actor="an", held=set())).result()
+    await import_list(store, "other", bare(own), now=NOW, actor="an")
+    for book in (held, TrustBook()):
+        everybody = (await book.load(store, NOW)).everybody
+        assert [one.der for one in everybody.certificates] == [DSCS[0]]
+        assert everybody.keys.keys == ()
+    assert [der for _, der in published(store)] == [DSCS[0]]
 
 
 async def test_a_signed_list_never_goes_back(store: Store, tmp_path: Path) -> None:

@@ -145,6 +145,22 @@ async def test_what_ends_soon_is_warned_of_and_a_plan_silences_it(followed: Api,
     assert (await states(followed))[second["thumbprint"]] == "signing"
 
 
+async def test_a_token_alone_brings_in_no_authority(followed: Api, keys: FileKeys, tmp_path: Path) -> None:
+    """The CSCA's key is locked away so that nobody who has only a token makes signers."""
+    folder, now = KeyFolder(tmp_path / "theirs"), followed.world.clock.now
+    names: dict[str, Any] = {"country": "VN", "organisation": "MOH", "common_name": "CSCA VN"}
+    names["random_bytes"] = os.urandom
+    theirs, _ = make_authority(folder, b"open sesame", now=now, **names)
+    ours = find_authority(keys.folder, b"open sesame", now)
+    assert ours is not None
+    thumbprint = hashlib.sha256(ours.certificate).hexdigest()
+    for _ in range(2):
+        refused = await publish(followed, theirs.certificate)
+        assert (refused.status, refused.body["code"]) == (409, "authority_registered")
+        await followed.call("POST", f"/v1/signers/{thumbprint}/compromise", {"reason": "no way in"}, by="admin")
+    assert (await publish(followed, ours.certificate)).status == 200, "again changes nothing"
+
+
 async def test_a_key_that_this_process_lacks_is_a_warning_and_does_not_take_over(followed: Api, keys: FileKeys) -> None:
     certificate, times = plan(followed, keys)
     first = (await publish(followed, certificate, **times)).body
