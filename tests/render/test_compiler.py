@@ -11,7 +11,7 @@ from PIL import Image
 
 from printsvc.domain.form import FormId
 from printsvc.errors import RenderError
-from printsvc.render.compiler import compile_form, digest_of_sources, load_compiled, store
+from printsvc.render.compiler import build, compile_form, digest_of_sources, load_compiled, store
 from printsvc.render.compiler.merge import Flag, Merged, Node, merge
 from printsvc.render.stamp import CompiledForm, Stamper, parse_compiled
 from printsvc.render.stamp.axes import holds
@@ -140,6 +140,27 @@ def test_a_style_that_the_stamp_does_not_know_is_refused(edited: Edited, style: 
     said = refusal(edited("@page", f".slot {{ {style} !important }}\n@page", "style.css"))
     where = f"receipt80/43-2022/page.html, line {line_of_slot('authority')}, slot authority"
     assert said == f"{where}: the stamp cannot draw its {name}."
+
+
+def test_texts_in_groups_of_their_own_are_refused(edited: Edited) -> None:
+    said = refusal(edited("@page", ".label { opacity: 0.5 }\n@page", "style.css"))
+    assert said == "receipt80/43-2022/page.html: a text is drawn in a group of its own, as opacity has it."
+
+
+def test_slots_whose_colour_is_set_for_several_at_once_are_refused(edited: Edited) -> None:
+    said = refusal(edited("@page", ".slot { color: #888 }\n@page", "style.css"))
+    assert re.fullmatch(
+        r"receipt80/43-2022/page\.html, line \d+, slot \S+: its variants do not add up, at or after this slot\.", said
+    )
+
+
+def test_what_nobody_thought_of_is_an_error_of_the_form(edited: Edited, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr(build, "survey_form", fail)
+    said = refusal(edited("</body>", "</body>"))
+    assert said == "receipt80/43-2022/page.html: it cannot be compiled: IndexError: no such thing."
 
 
 @pytest.mark.parametrize(

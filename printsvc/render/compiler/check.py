@@ -50,6 +50,9 @@ def check_whole(library: FormLibrary, compiled: CompiledForm, form: Form, page: 
             fit = stamper.fit(probe)
         except NeedsWeasyPrint:
             continue
+        except KeyError as error:  # drawn without its slot being there
+            slot = str(error.args[0])
+            raise compile_error(form.form_id, "its variants do not add up, at or after this slot", slot) from error
         drawing = draw(library, form.form_id, probe, dict.fromkeys(form.slot_names(), 0) | fit)
         for number, (one, other) in enumerate(zip(ours, drawing.streams, strict=True)):
             if one.rstrip() != other.rstrip():

@@ -286,6 +286,8 @@ class _Reader:
         kids: list[Node] = []
         for kid in element["K"]:
             if isinstance(kid, int):
+                if (page, kid) not in self._marked:
+                    raise compile_error(self._form_id, "a text is drawn in a group of its own, as opacity has it")
                 mark = self._marked[page, kid]
                 if mark is not None:
                     kids.append(Node(b"@" + mark))
