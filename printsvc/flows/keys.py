@@ -7,6 +7,7 @@ key is touched here: see keymaking.
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -114,14 +115,19 @@ def start(connection: Connection, thumbprint: str, *, now: datetime, actor: str)
 def compromise(
     connection: Connection, thumbprint: str, *, reason: str, now: datetime, actor: str, held: Collection[str]
 ) -> tuple[SignerRecord, SignerRecord | None]:
-    """End the trust in a signer, and return it with the DSC that signs after that.
+    """End the trust in a signer, with a CSCA in all under it, and return it with the DSC that signs after that.
 
     Where it was the one that signs, the next planned one whose key is `held` takes over at once. Raises NotFoundError,
     IllegalTransitionError for one that is compromised already.
     """
     signer_store.lock_signers(connection, to_change=True)
-    record = get_record(signer_store.list_records(connection), thumbprint)
+    records = signer_store.list_records(connection)
+    record = get_record(records, thumbprint)
     lost = _apply(connection, record, SignerEvent.COMPROMISE, now=now, actor=actor, reason=reason)
+    for one in _under(record, records):
+        # Whoever has the CSCA's key can make signers like these: none of them tells a good one from a bad.
+        if one.state is not SignerState.COMPROMISED:
+            _apply(connection, one, SignerEvent.COMPROMISE, now=now, actor=actor, reason=reason)
     records = signer_store.list_records(connection)
     signing = find_signing(records)
     if signing is None:
@@ -214,13 +220,23 @@ def overview(connection: Connection, *, now: datetime) -> dict[str, Any]:
 
 def stale_document(connection: Connection, name: str, *, now: datetime) -> dict[str, Any]:
     """Return how many certificates go with a signer, by site. Raises NotFoundError."""
-    record = get_record(signer_store.list_records(connection), name)
-    by_site = signer_store.living_by_site(connection, record.kid, now)
+    records = signer_store.list_records(connection)
+    record = get_record(records, name)
+    by_site: Counter[str] = Counter()
+    for one in (record, *_under(record, records)):
+        by_site.update(signer_store.living_by_site(connection, one.kid, now))
     return {
         "signer": signer_document(record),
         "certificates": sum(by_site.values()),
         "sites": [{"site_id": site_id, "certificates": number} for site_id, number in by_site.items()],
     }
+
+
+def _under(record: SignerRecord, records: Iterable[SignerRecord]) -> list[SignerRecord]:
+    """The document signers that a CSCA certified; nothing is under a DSC."""
+    if record.role is not SignerRole.CSCA:
+        return []
+    return [one for one in records if one.role is SignerRole.DSC and issued_by(one.certificate, record.certificate)]
 
 
 def _take_over(

@@ -19,7 +19,7 @@ from printsvc.credential.dsc import Usage, read_dsc
 from printsvc.credential.keys import Algorithm, LocalSigner, make_dsc
 from printsvc.credential.life import find_signing
 from printsvc.credential.verify import verify
-from printsvc.domain.signer import SignerRecord, SignerState
+from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
 from printsvc.errors import IllegalTransitionError, InputError, NotFoundError, SignerError, StateError, StoreError
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keymaking import Wanted, default_period, find_authority, make_authority, make_signer
@@ -371,6 +371,26 @@ async def test_a_compromised_signer_is_believed_by_nobody_and_the_rest_goes_on(r
         ("compromise", "compromised"),
     ]
     assert told[-1]["reason"] == "stolen"
+
+
+async def test_a_compromised_csca_takes_its_signers_along(ready: Office, make_world: Any) -> None:
+    world = world_of(ready, make_world)
+    [one] = await world.record(world.event("D-1"))
+    heir = ready.plan()
+    csca = next(r for r in ready.store.read_now(signer_store.list_records) if r.role is SignerRole.CSCA)
+    counted = ready.store.read_now(lambda c: stale_document(c, csca.thumbprint, now=NOW))
+    assert counted["certificates"] == 1
+    lost, signing = ready.do(
+        compromise, csca.thumbprint, reason="stolen", now=NOW, actor="admin", held={heir.thumbprint}
+    )
+    assert lost.thumbprint == csca.thumbprint
+    assert signing is None, "who was planned under it is no heir"
+    states = {r.state for r in ready.store.read_now(signer_store.list_records)}
+    assert states == {SignerState.COMPROMISED}
+    trust = await load_trust_list(ready.store)
+    assert verify(one.dose.certificate.hcert, trust=trust, at=NOW).to_json()["verdict"] == "unknown_signer"
+    with pytest.raises(SignerError):
+        await world.record(world.event("D-2"))
 
 
 def test_the_key_of_a_compromised_signer_is_not_published_again(ready: Office) -> None:
