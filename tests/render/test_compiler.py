@@ -227,6 +227,12 @@ def test_a_compiled_form_is_taken_from_the_folder(
     assert load_compiled(library, RECEIPT, cache) == form
 
 
+def test_a_template_that_cannot_be_loaded_is_refused_with_its_line(edited: Edited, tmp_path: Path) -> None:
+    library = edited("</body>", "{% iff %}</body>")
+    with pytest.raises(RenderError, match=rf"page\.html, line {line_of('</body>')}: TemplateSyntaxError"):
+        load_compiled(library, RECEIPT, tmp_path / "cache")
+
+
 def test_half_a_file_is_compiled_anew(
     library: FormLibrary, receipt: tuple[CompiledForm, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from printsvc.domain.form import FormId
 from printsvc.errors import RenderError
 from printsvc.render import stamp
 from printsvc.render.compiler.build import compile_form
+from printsvc.render.compiler.places import with_place
 from printsvc.render.stamp import CompiledForm, parse_compiled
 from printsvc.render.template import FormLibrary
 
@@ -21,9 +22,12 @@ _PACKAGES: Final = ("weasyprint", "pydyf", "uharfbuzz")
 def load_compiled(library: FormLibrary, form_id: FormId, cache_dir: Path) -> CompiledForm:
     """Return the compiled form, from `cache_dir` if it is there and sound; else it is compiled and put there.
 
-    Several processes may do so at once: each writes the same bytes.
+    Several processes may do so at once: each writes the same bytes. Errors are those of `compile_form`.
     """
-    sources = digest_of_sources(library, form_id)
+    try:
+        sources = digest_of_sources(library, form_id)
+    except RenderError as error:  # a template that cannot even be loaded
+        raise with_place(library, form_id, error) from error
     path = _path(cache_dir, form_id, sources)
     found = _read(path)
     if found is not None:
