@@ -154,6 +154,11 @@ def test_slots_whose_colour_is_set_for_several_at_once_are_refused(edited: Edite
     )
 
 
+def test_a_sample_that_does_not_fit_is_an_error_of_the_form(edited: Edited) -> None:
+    said = refusal(edited('level = "M"', 'level = "H"', "form.toml"))
+    assert said.startswith("receipt80/43-2022/sample.json: it cannot be drawn: The QR text of")
+
+
 def test_what_nobody_thought_of_is_an_error_of_the_form(edited: Edited, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise IndexError("no such thing")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import uharfbuzz as hb
 
 from printsvc.domain.form import FormId
-from printsvc.errors import PrintsvcError, RenderError
+from printsvc.errors import InputError, PrintsvcError, RenderError
 from printsvc.render.compiler import faces as faces_of
 from printsvc.render.compiler.check import check_drawings, check_whole
 from printsvc.render.compiler.content import MARK, RawPiece, list_pieces, list_statics, number_marks
@@ -52,6 +52,9 @@ def compile_form(library: FormLibrary, form_id: FormId, *, sources: str = "") ->
         return _compile(library, form_id, sources)
     except RenderError as error:
         raise with_place(library, form_id, error) from error
+    except InputError as error:  # of the form's own sample: no page is to be refused for it
+        fault = compile_error(form_id, f"it cannot be drawn: {error.en.rstrip('.')}", file="sample.json")
+        raise RenderError(fault.en, vi=fault.vi) from error
     except PrintsvcError:
         raise
     except Exception as error:  # a template may be anything: its author gets a message, and other forms are drawn
