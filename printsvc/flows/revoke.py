@@ -21,7 +21,7 @@ from printsvc.credential.hcert import decode_hcert
 from printsvc.credential.revocation import HashType, revocation_hashes
 from printsvc.credential.verify import subject_of
 from printsvc.domain.print_job import Happening, JobEvent, JobState
-from printsvc.domain.revocation import OF_ONE_CERTIFICATE, Revocation, RevocationReason, undo_until
+from printsvc.domain.revocation import OF_ONE_CERTIFICATE, REASONS, Revocation, RevocationReason, undo_until
 from printsvc.errors import DuplicateError, InputError, NotFoundError, Problem, StateError
 from printsvc.flows import leases
 from printsvc.flows.revocation_csv import CsvProblem, parse_csv
@@ -36,6 +36,7 @@ CHUNK: Final = 200
 """Certificates a transaction: small, because doses wait behind it on SQLite."""
 
 SAMPLE: Final = 10
+_REPLACED: Final = "replaced"  # by a revocation that ends more, and for good
 
 
 class UndoReason(StrEnum):
@@ -69,7 +70,8 @@ async def revoke(
     """Revoke a certificate; return the revocation, and whether it was there already.
 
     Where it is revoked already because it was issued again or corrected, and the reason now lies in the dose or the
-    person, what came after it is revoked: that revocation is returned, of the other UVCI.
+    person, what came after it is revoked: that revocation is returned, of the other UVCI. Where nothing came after it,
+    a reason that is for good takes the place of the one that is there, so that nobody issues the dose again.
 
     `request_id` is the caller's: a retry gets what the first call did, even where that was undone since. Raises
     NotFoundError, and DuplicateError where it is revoked for another reason.
@@ -91,8 +93,13 @@ async def revoke(
         if there is None:
             wanted.insert(0, new)
         elif not wanted or f"{own}/1" in asked:
-            later = asked.get(f"{own}/1") or next(iter(revocation_store.current_of_others(connection, uvci)), there)
-            return _as_asked(later, replace(new, uvci=later.uvci)), True
+            others = revocation_store.current_of_others(connection, uvci)
+            if asked.get(f"{own}/1") or others or REASONS[reason].undo_within is not None:
+                later = asked.get(f"{own}/1") or next(iter(others), there)
+                return _as_asked(later, replace(new, uvci=later.uvci)), True
+            # Nothing came after it yet. The code is ended already; told why, nobody issues the dose again.
+            revocation_store.undo_revocation(connection, there, undone_by=actor, undo_reason=_REPLACED, now=now)
+            wanted = [new]
         made = revocation_store.insert_revocations(connection, wanted, revoked_by=actor, now=now)
         _cancel_jobs(connection, [one.uvci for one in made], actor=actor, now=now)
         return next(one for one in made if one.uvci == wanted[0].uvci), False

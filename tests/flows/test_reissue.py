@@ -172,12 +172,23 @@ async def test_fraud_told_by_the_old_code_ends_the_new_one(published: Any) -> No
     assert (again[0].is_current, again[1], rows(world)[3].revoked_at) == (False, True, None), "a late retry"
 
 
-async def test_fraud_of_a_certificate_that_nothing_came_after_is_told_apart(published: Any) -> None:
+async def test_fraud_is_told_before_the_signers_certificates_are_issued_again(published: Any) -> None:
     world = published
-    (only,) = await issue(world, 1)
-    await revoke.revoke(world.services, only.uvci, RevocationReason.SIGNER_COMPROMISED, actor="a")
+    only, other = await issue(world, 2)
+    for one in (only, other):
+        await revoke.revoke(world.services, one.uvci, RevocationReason.SIGNER_COMPROMISED, actor="a")
     with pytest.raises(DuplicateError, match="signer_compromised: that cannot be undone"):
-        await revoke.revoke(world.services, only.uvci, RevocationReason.FRAUD, actor="a")
+        await revoke.revoke(world.services, only.uvci, RevocationReason.DATA_ERROR, actor="a")
+    ask = {"actor": "a", "request_id": "r-1"}
+    made, replayed = await revoke.revoke(world.services, only.uvci, RevocationReason.FRAUD, **ask)
+    assert (made.uvci, made.reason, made.is_current, replayed) == (only.uvci, RevocationReason.FRAUD, True, False)
+    for more in (ask, {"actor": "a"}):
+        assert await revoke.revoke(world.services, only.uvci, RevocationReason.FRAUD, **more) == (made, True)
+    rotate(world)
+    compromise(world)
+    await run(world, Selection(DoseQuery()), signer=world.old.kid.hex())
+    told = [(row.uvci in (only.uvci, other.uvci), row.revocation_reason) for row in rows(world)]
+    assert sorted(told) == [(False, ""), (True, "fraud"), (True, "signer_compromised")], "one of the two, once"
 
 
 async def test_who_was_revoked_stays_revoked_but_for_the_signers_sake(published: Any) -> None:
