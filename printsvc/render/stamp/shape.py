@@ -22,6 +22,7 @@ from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
 PER_PX: Final = 1024
 _END: Final = "\0"
+_KEPT_PAIRS: Final = 16_384  # of each face and size; Vietnamese names and places have some 3,000
 # Of these the first that the face has stands before and after a pair that is tried.
 _PROBES: Final = "nN0"
 
@@ -129,6 +130,8 @@ class _Pairs(dict[tuple[str, str], tuple[str, int, int]]):
         if len(text) == 2 and between[1] != alone[0]:
             raise NeedsWeasyPrint("context")
         glyph, advance = alone[0]
+        if len(self) >= _KEPT_PAIRS:
+            self.clear()
         found = self[pair] = self._setter.piece(glyph, advance)
         return found
 
