@@ -39,7 +39,8 @@ def test_from_a_compromise_to_new_certificates(own_service: Service) -> None:
         status, body = service.call("POST", "/v1/doses", recent(f"RI-{number}"), by="platform")
         assert status == 201
         issued.append(body)
-    kid = next(one for one in told(service, "keys", "list", **there)["signers"] if one["state"] == "signing")
+    listed = told(service, "keys", "list", **there)["signers"]
+    kid = next(one for one in listed if (one["role"], one["state"]) == ("dsc", "signing"))
     kid = kid["thumbprint"][:16]
     assert "still signs" in CliRunner().invoke(
         main, ["reissue", "--signer", kid], env={"PRINTSVC_DATA_DIR": str(service.data_dir)} | there

@@ -437,8 +437,8 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ("style.css", ".mono {", ".x { background: url(//example.org/x) } .mono {", "style.css", "outside", ""),
     (
         "style.css",
-        ".rule { border-top: 0.5pt solid #000",
-        ".rule { border-top: 1pt solid #888",
+        ".rule { height: 0.5pt !important; background: #000",
+        ".rule { height: 0.5pt !important; background: #888",
         "style.css",
         "colour",
         "",

@@ -177,14 +177,13 @@ async def test_the_loop_hardly_waits(pool: RenderPool, sample: PageData) -> None
             lags.append(loop.time() - due)
 
     clock = asyncio.create_task(tick())
-    started = loop.time()
+    started, worked = loop.time(), time.thread_time()
     await asyncio.gather(*(pool.render(A4, slow(sample)) for _ in range(5)))
-    drawing_s = loop.time() - started
+    drawing_s, working_s = loop.time() - started, time.thread_time() - worked
     clock.cancel()
     assert len(lags) > 20
-    # Were a page drawn in the loop, one tick in each page would be late by the whole page.
-    assert sum(lags) < drawing_s / 4
-    assert sorted(lags)[len(lags) // 2] < 0.005
+    # Were pages drawn in the loop, its thread would work all the time. (How late it is says more of the machine.)
+    assert working_s < drawing_s / 4
 
 
 async def test_after_close_there_are_no_pages_and_no_processes(

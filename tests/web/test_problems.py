@@ -21,6 +21,7 @@ from printsvc.errors import (
     UnavailableError,
 )
 from printsvc.log import quiet_broken_body
+from printsvc.render.compiler.drawing import TemplateFaultError, compile_error
 from printsvc.web.problems import STATUS, document_of, response_of, status_of
 
 SECRET = "NGUYỄN THỊ BÍ MẬT 001185012345"
@@ -40,6 +41,8 @@ def make(kind: type[PrintsvcError]) -> PrintsvcError:
         return kind(["/dose/lot"], "Other.")
     if issubclass(kind, CodeError):
         return kind("cose", "Broken.")
+    if issubclass(kind, TemplateFaultError):
+        return compile_error("a4/43-2022", "broken")  # type: ignore[return-value]
     return kind() if issubclass(kind, InputError) else kind("Broken.")
 
 
