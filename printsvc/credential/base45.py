@@ -7,7 +7,6 @@ byte becomes two.
 from __future__ import annotations
 
 from array import array
-from functools import cache
 from sys import byteorder
 
 from printsvc.errors import NotHcertError
@@ -19,11 +18,7 @@ _NO_DIGIT = 0xFF
 _DIGITS = bytes(ALPHABET.find(chr(code)) if chr(code) in ALPHABET else _NO_DIGIT for code in range(256))
 
 
-@cache
-def _words() -> list[str]:
-    """Return the three characters of each 16-bit word (4 MB, built at first use)."""
-    pairs = [low + high for high in ALPHABET for low in ALPHABET]
-    return [pairs[word % 2025] + ALPHABET[word // 2025] for word in range(0x10000)]
+_PAIRS = [low + high for high in ALPHABET for low in ALPHABET]
 
 
 def encode_base45(data: bytes) -> str:
@@ -32,7 +27,8 @@ def encode_base45(data: bytes) -> str:
     words = array("H", data[:even])
     if byteorder == "little":
         words.byteswap()
-    text = "".join(map(_words().__getitem__, words))
+    # Two tables that stay at hand: one of all words has 4 MB, and is waited for at every step.
+    text = "".join([_PAIRS[word % 2025] + ALPHABET[word // 2025] for word in words])
     if even != len(data):
         high, low = divmod(data[-1], 45)
         text += ALPHABET[low] + ALPHABET[high]

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -27,7 +27,7 @@ from printsvc.domain.site import Site, SiteId
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import InputError, PrintsvcError, Problem
 from printsvc.flows.intake import parse_event
-from printsvc.flows.issue import make_certificate, make_job
+from printsvc.flows.issue import CertificateOrder, make_certificates, make_job
 from printsvc.flows.page import page_of
 from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
@@ -90,7 +90,7 @@ class Draws(Protocol):
 
     timeout_s: float
 
-    def draw(self, form_id: FormId, page: PageData) -> Drawn: ...
+    def draw_all(self, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn | PrintsvcError]: ...
 
 
 class Issuer:
@@ -104,28 +104,51 @@ class Issuer:
         self._folder = folder
         self.timeout_s = drawer.timeout_s
 
-    def issue(self, line: Line) -> LineResult:
-        """Write the line's PDF, or say why there is none. Raises OSError, and RenderError where the form is wrong."""
-        try:
-            event = read_event(line.text, now=self._run.started_at)
-        except InputError as error:
-            return LineResult(line.number, LineStatus.INVALID, reasons=_documents(error.problems))
-        known = (event.dose_id, event.site_id)
-        decision = decide(event.person, event.identity)
-        if isinstance(decision, Hold):
-            held = tuple({"code": one.code, "vi": one.vi, "en": one.en} for one in decision.reasons)
-            return LineResult(line.number, LineStatus.HELD, *known, reasons=held)
-        try:
-            certificate = self.certify(event)
-            drawn = self._drawer.draw(self._run.form.form_id, self.page(event, certificate))
-        except InputError as error:
-            return LineResult(line.number, LineStatus.INVALID, *known, reasons=_documents(error.problems, error))
+    def issue_all(self, lines: Sequence[Line]) -> Iterator[LineResult]:
+        """Write each line's PDF, or say why there is none; give the results in the lines' order.
+
+        Every step is done for all lines before the next (see `Stamper.stamp_all`), but what WeasyPrint has to draw is
+        drawn when its turn comes. Raises OSError, and RenderError where the form is wrong.
+        """
+        results: dict[int, LineResult] = {}
+        sound: list[tuple[Line, DoseEvent]] = []
+        for line in lines:
+            try:
+                event = read_event(line.text, now=self._run.started_at)
+            except InputError as error:
+                results[line.number] = _invalid(line, None, error)
+                continue
+            decision = decide(event.person, event.identity)
+            if isinstance(decision, Hold):
+                held = tuple({"code": one.code, "vi": one.vi, "en": one.en} for one in decision.reasons)
+                known = (event.dose_id, event.site_id)
+                results[line.number] = LineResult(line.number, LineStatus.HELD, *known, reasons=held)
+            else:
+                sound.append((line, event))
+        certified: list[tuple[Line, DoseEvent, Certificate]] = []
+        for (line, event), made in zip(sound, self.certify_all([event for _, event in sound]), strict=True):
+            if isinstance(made, InputError):
+                results[line.number] = _invalid(line, event, made)
+            else:
+                certified.append((line, event, made))
+        pages = [self.page(event, certificate) for _, event, certificate in certified]
+        drawn = self._drawer.draw_all(self._run.form.form_id, pages)
+        issued = (self._write(*known, one) for known, one in zip(certified, drawn, strict=True))
+        for line in lines:
+            yield results[line.number] if line.number in results else next(issued)
+
+    def _write(
+        self, line: Line, event: DoseEvent, certificate: Certificate, drawn: Drawn | PrintsvcError
+    ) -> LineResult:
+        if isinstance(drawn, PrintsvcError):
+            return _invalid(line, event, drawn)
         file = file_name(certificate.uvci)
         write_whole(self._folder / file, drawn.pdf)
         return LineResult(
             line.number,
             LineStatus.ISSUED,
-            *known,
+            event.dose_id,
+            event.site_id,
             uvci=certificate.uvci,
             file=file,
             size=len(drawn.pdf),
@@ -133,16 +156,15 @@ class Issuer:
             way_out=drawn.reason,
         )
 
-    def certify(self, event: DoseEvent) -> Certificate:
-        """Return the dose's certificate in this run, always the same. Errors are those of `make_certificate`."""
+    def certify_all(self, events: Sequence[DoseEvent]) -> list[Certificate | InputError]:
+        """Return each dose's certificate in this run, always the same, or the error that lies in the dose."""
         run = self._run
-        return make_certificate(
-            event,
+        return make_certificates(
+            [CertificateOrder(event, opaque_of(run.secret, event.dose_id)) for event in events],
             signer=self._signer,
             form=run.form,
             issuer=run.issuer,
             country=run.country,
-            opaque=opaque_of(run.secret, event.dose_id),
             now=run.started_at,
         )
 
@@ -155,11 +177,6 @@ class Issuer:
         dose = StoredDose(0, "bulk", event, event.identity, ISSUED, (), "", run.started_at, certificate)
         job = make_job(Uvci(certificate.uvci), event.site_id, form=run.form, job_id="", now=run.started_at)
         return page_of(dose, job=job, site=site, others=(), site_names={site.site_id: site.name})
-
-
-def issue_block(issuer: Issuer, lines: Sequence[Line]) -> list[LineResult]:
-    """Return the results of the lines, in their order."""
-    return [issuer.issue(line) for line in lines]
 
 
 def read_event(text: bytes, *, now: datetime) -> DoseEvent:
@@ -206,7 +223,11 @@ def write_whole(path: Path, body: bytes) -> None:
     os.rename(new, path)
 
 
-def _documents(problems: Sequence[Problem], error: PrintsvcError | None = None) -> tuple[Mapping[str, str], ...]:
-    if not problems and error is not None:
+def _invalid(line: Line, event: DoseEvent | None, error: PrintsvcError) -> LineResult:
+    problems = error.problems if isinstance(error, InputError) else ()
+    if not problems and event is not None:
         problems = [Problem("", error.code, error.vi, error.en)]
-    return tuple({"pointer": one.pointer, "code": one.code, "vi": one.vi, "en": one.en} for one in problems)
+    reasons = tuple({"pointer": one.pointer, "code": one.code, "vi": one.vi, "en": one.en} for one in problems)
+    if event is None:
+        return LineResult(line.number, LineStatus.INVALID, reasons=reasons)
+    return LineResult(line.number, LineStatus.INVALID, event.dose_id, event.site_id, reasons=reasons)

@@ -311,12 +311,13 @@ def start_issuer(setup: WorkerSetup, drawer: Draws) -> None:
 def _issue(lines: Sequence[Line]) -> list[LineResult]:
     """In a process: the results of some lines. A line that takes too long ends the process."""
     assert _issuer is not None, "the process was started by start_issuer"
-    results = []
     in_main_thread = threading.current_thread() is threading.main_thread()
-    for line in lines:
+    results: list[LineResult] = []
+    coming = _issuer.issue_all(lines)
+    while len(results) < len(lines):
         if in_main_thread:
             signal.setitimer(signal.ITIMER_REAL, _issuer.timeout_s)
-        results.append(_issuer.issue(line))
+        results.append(next(coming))
     if in_main_thread:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return results

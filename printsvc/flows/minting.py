@@ -22,7 +22,7 @@ import structlog
 
 from printsvc.credential.keys import LocalSigner, Signer
 from printsvc.errors import InputError, PrintsvcError
-from printsvc.flows.issue import make_certificate
+from printsvc.flows.issue import CertificateOrder, make_certificates
 from printsvc.flows.keystores import FileKeys
 from printsvc.flows.services import Minted, Order, Refused, Terms
 from printsvc.store.keyfile import KeyFolder
@@ -114,24 +114,20 @@ def _end_with_parent() -> None:
 
 def mint(signer: Signer, terms: Terms, orders: Sequence[Order]) -> list[Minted]:
     """Return a certificate for each order, or why there is none. Raises SignerError, SigningError."""
-    return [_mint_one(signer, terms, order) for order in orders]
+    made = make_certificates(
+        [CertificateOrder(order.event, order.opaque, order.version) for order in orders],
+        signer=signer,
+        form=terms.form,
+        issuer=terms.issuer,
+        country=terms.country,
+        now=terms.now,
+    )
+    return [_refused(one) if isinstance(one, InputError) else one for one in made]
 
 
-def _mint_one(signer: Signer, terms: Terms, order: Order) -> Minted:
-    try:
-        return make_certificate(
-            order.event,
-            signer=signer,
-            form=terms.form,
-            issuer=terms.issuer,
-            country=terms.country,
-            opaque=order.opaque,
-            now=terms.now,
-            version=order.version,
-        )
-    except InputError as error:
-        first = error.problems[0] if error.problems else None
-        return Refused((f"{first.code} {first.pointer}" if first else error.code)[:64])
+def _refused(error: InputError) -> Refused:
+    first = error.problems[0] if error.problems else None
+    return Refused((f"{first.code} {first.pointer}" if first else error.code)[:64])
 
 
 _opened: dict[bytes, LocalSigner] = {}

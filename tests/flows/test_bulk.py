@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -37,8 +37,9 @@ class TextDrawer:
 
     timeout_s = 60.0
 
-    def draw(self, form_id: FormId, page: PageData) -> Drawn:
-        return Drawn(f"%PDF {form_id} {page['uvci']} {page['site_name']} {page['qr']}".encode(), Way.STAMP)
+    def draw_all(self, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn]:
+        for page in pages:
+            yield Drawn(f"%PDF {form_id} {page['uvci']} {page['site_name']} {page['qr']}".encode(), Way.STAMP)
 
 
 class Here(Executor):

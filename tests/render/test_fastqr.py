@@ -53,9 +53,24 @@ def test_the_smallest_version_that_holds_the_text() -> None:
     assert fastqr.find_version(964, "Q", 18, 24) is None
 
 
+@given(st.data(), st.integers(1, 40), st.sampled_from("LMQH"))
+@settings(max_examples=40, deadline=None)
+def test_rows_of_many_symbols_are_those_of_each_alone(data: st.DataObject, version: int, level: str) -> None:
+    capacity = fastqr.alphanumeric_capacity(level, version)
+    sizes = st.sampled_from([1, 2, capacity - 1, capacity]) | st.integers(1, capacity)
+    pattern = data.draw(st.text(fastqr.ALPHABET, min_size=1, max_size=60))
+    payloads = [
+        (pattern[turn % len(pattern) :] + pattern * size)[: max(1, size)]
+        for turn, size in enumerate(data.draw(st.lists(sizes, min_size=1, max_size=20)))
+    ]
+    expected = [
+        np.packbits(fastqr.draw_modules(payload, version, level, 2) ^ 1, axis=1).tobytes() for payload in payloads
+    ]
+    assert fastqr.draw_rows(payloads, version, level, 2) == expected
+
+
 def test_rows_are_packed_with_one_for_light() -> None:
-    modules = np.zeros((21, 21), dtype=np.uint8)
-    modules[0, :8] = 1
-    packed = fastqr.pack_rows(modules)
+    (packed,) = fastqr.draw_rows(["A"], 1, "L", 2)
     assert len(packed) == 21 * 3
-    assert packed[:6] == bytes([0x00, 0xFF, 0xF8, 0xFF, 0xFF, 0xF8])
+    assert packed[0] == 0b0000_0001  # seven dark modules of the finder pattern, then its light border
+    assert all(row & 0b111 == 0 for row in packed[2::3])  # 21 modules are filled up to 24 bits

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from printsvc.domain.form import FormId
 from printsvc.render.compiler.store import load_compiled
 from printsvc.render.stamp.compiled import CompiledForm
-from printsvc.render.stamp.fontfile import FontFile, glyph_string
+from printsvc.render.stamp.fontfile import FontFile, glyph_string, joined_check
 from printsvc.render.template import FormLibrary
 
 A4 = FormId("a4/43-2022")
@@ -39,7 +39,11 @@ def test_a_file_has_the_glyphs_that_are_shown_and_adds_up(form: CompiledForm, da
         glyphs = 0
         for code in chosen:
             glyphs |= file.bits(code)
-        plain = unpack(file.stream(glyphs))
+        # Among others it is the same file as alone.
+        others = [file.bits(code) for code in data.draw(st.lists(st.sampled_from(sorted(every)), max_size=3))]
+        stream = file.streams([*others, glyphs])[glyphs]
+        assert stream == FontFile(program).streams([glyphs])[glyphs]
+        plain = unpack(stream)
         assert sum(int.from_bytes(plain[at : at + 4]) for at in range(0, len(plain), 4)) % 2**32 == 0xB1B0AFBA
         with TTFont(io.BytesIO(plain), checkChecksums=2) as font:  # raises for a table whose sum is wrong
             names = font.getGlyphOrder()
@@ -60,8 +64,15 @@ def test_the_same_glyphs_give_the_same_bytes(form: CompiledForm) -> None:
         one, other = FontFile(program), FontFile(program)
         codes = [code for code, _ in program.characters][:20]
         glyphs = sum({one.bits(code) for code in codes[:1]})
-        assert one.stream(glyphs) == other.stream(glyphs)
-        assert one.stream(glyphs) is one.stream(glyphs), "the last ones are kept"
+        assert one.streams([glyphs]) == other.streams([glyphs])
+        assert one.streams([glyphs])[glyphs] is one.streams([glyphs])[glyphs], "the last ones are kept"
+
+
+@given(first=st.binary(max_size=3000), second=st.binary(max_size=200_000))
+@settings(max_examples=50, deadline=None)
+def test_the_check_of_two_stretches_is_that_of_both(first: bytes, second: bytes) -> None:
+    check = joined_check(zlib.adler32(first), zlib.adler32(second), len(second))
+    assert check == zlib.adler32(first + second)
 
 
 @given(code=st.integers(0, 65535))

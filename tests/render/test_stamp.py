@@ -212,6 +212,28 @@ def test_a_qr_text_that_is_too_long_is_an_error(stamper: Stamper, sample: PageDa
         assert isinstance(caught.value, InputError)
 
 
+def test_many_at_once_are_the_same_as_one_by_one(stamper: Stamper, sample: PageData) -> None:
+    dice = random.Random(11)
+    pages = [person(dice, sample) for _ in range(40)]
+    codes = [10, 300, 574, 600, 700]
+    pages = [cast(PageData, page | {"qr": page["qr"][: dice.choice(codes)]}) for page in pages]
+    pages[7] = cast(PageData, sample | {"full_name": "ЖУКОВ"})
+    pages[23] = cast(PageData, sample | {"qr": "A" * 964})
+    pages.append(pages[0])
+    alone = Stamper(stamper.form)
+    for page, stamped in zip(pages, stamper.stamp_all(pages), strict=True):
+        try:
+            expected: bytes | Exception = alone.stamp(page)
+        except (NeedsWeasyPrint, QrCapacityError) as why:
+            expected = why
+        if isinstance(expected, bytes):
+            assert stamped == expected
+        else:
+            assert type(stamped) is type(expected)
+            assert str(stamped) == str(expected)
+    assert stamper.stamp_all([]) == []
+
+
 # --- the file
 
 

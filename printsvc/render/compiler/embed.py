@@ -85,7 +85,7 @@ def put_fonts(
         file = _put_font(table, number, font, fonts[name], opened[name], tables[unicode])
         program = _program(file, font, numbering.fixed, always[name])
         if shown[name].keys() == always[name]:
-            table.streams.append((file, FontFile(program).stream(0)))
+            table.streams.append((file, FontFile(program).streams([0])[0]))
             continue
         if name in set_in:
             index = set_in[name]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Final
 
@@ -23,6 +24,7 @@ from printsvc.render.stamp.wayout import NeedsWeasyPrint
 PER_PX: Final = 1024
 _END: Final = "\0"
 _KEPT_PAIRS: Final = 16_384  # of each face and size; Vietnamese names and places have some 3,000
+_KEPT_STRETCHES: Final = 8_192
 # Of these the first that the face has stands before and after a pair that is tried.
 _PROBES: Final = "nN0"
 
@@ -53,11 +55,18 @@ class Typesetter:
         self._features: dict[str, int | bool] = dict(features)
         self.probe = next((c for c in _PROBES if self._font.get_nominal_glyph(ord(c)) in widths), "")
         self._pairs: dict[bool, _Pairs] = {True: _Pairs(self, "Latn"), False: _Pairs(self, "Zyyy")}
+        self._stretches = {is_latin: _Stretches(pairs) for is_latin, pairs in self._pairs.items()}
 
     def set_line(self, text: str) -> tuple[str, int, int]:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
-        pairs = self._pairs[not text.isascii() or any(map(str.isalpha, text))]
-        pieces, advances, bits = zip(*[pairs[pair] for pair in zip(text, text[1:] + _END, strict=True)], strict=True)
+        stretches = self._stretches[not text.isascii() or any(map(str.isalpha, text))]
+        before, *words = f"{text}{_END}".split(" ")
+        found = []
+        for word in words:
+            found.append(stretches[f"{before} {word[:1] or ' '}"])
+            before = word
+        found.append(stretches[before])
+        pieces, advances, bits = zip(*found, strict=True)
         body = f"({''.join(pieces)})"
         if body.endswith("()") and body[-3] != "\\":  # a shift after the last glyph, and no bracket that is one
             body = body[:-2]
@@ -133,6 +142,26 @@ class _Pairs(dict[tuple[str, str], tuple[str, int, int]]):
         if len(self) >= _KEPT_PAIRS:
             self.clear()
         found = self[pair] = self._setter.piece(glyph, advance)
+        return found
+
+
+class _Stretches(dict[str, tuple[str, int, int]]):
+    """A word, its space and the next character, to what word and space add to a TJ, their advance, their bits."""
+
+    def __init__(self, pairs: _Pairs) -> None:
+        super().__init__()
+        self._pairs = pairs
+
+    def __missing__(self, text: str) -> tuple[str, int, int]:
+        pairs = self._pairs
+        if text == _END:  # after a space at the end
+            return "", 0, 0
+        pieces, advances, bits = zip(*[pairs[pair] for pair in pairwise(text)], strict=True)
+        found = "".join(pieces), sum(advances), reduce(or_, bits)
+        if text[:-2].isalpha():  # names come again; numbers and codes hardly do
+            if len(self) >= _KEPT_STRETCHES:
+                self.clear()
+            self[text] = found
         return found
 
 

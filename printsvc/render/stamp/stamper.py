@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from printsvc.domain.form import PageData, fit_rows
@@ -28,6 +28,28 @@ class _Text(NamedTuple):
     operators: bytes
     program: int
     glyphs: int
+
+
+_Drawn = _Text | NeedsWeasyPrint
+
+
+class _Sheet(NamedTuple):
+    """A page that was read: its variant, the text of each slot, its QR."""
+
+    values: Sequence[int]
+    texts: Sequence[tuple[_SlotSetter, str]]
+    payload: str
+    version: int
+
+
+class _Filled(NamedTuple):
+    """The same with its texts laid out: the contents of its pages, and the glyphs shown of each font program."""
+
+    values: Sequence[int]
+    contents: Sequence[bytes]
+    glyphs: Sequence[int]
+    payload: str
+    version: int
 
 
 class _SlotSetter:
@@ -67,8 +89,21 @@ class _SlotSetter:
         except NeedsWeasyPrint as why:
             raise why if why.slot else NeedsWeasyPrint(why.reason, slot.name) from why
 
-    def set(self, text: str) -> _Text:
-        """Return what to write; kept for the next one with the same text."""
+    def set_all(self, texts: Iterable[str]) -> dict[str, _Drawn]:
+        """Return what to write for each text, or why only WeasyPrint can tell; kept for the next one with the same."""
+        drawn: dict[str, _Drawn] = {}
+        for text in texts:
+            found = self.texts.get(text)
+            if found is None:
+                try:
+                    found = self._set(text)
+                except NeedsWeasyPrint as why:
+                    drawn[text] = why
+                    continue
+            drawn[text] = found
+        return drawn
+
+    def _set(self, text: str) -> _Text:
         size, lines = self.lines(text)
         face = self._faces[size.face]
         glyphs = 0
@@ -102,19 +137,59 @@ class Stamper:
         NeedsWeasyPrint if only WeasyPrint can tell how it looks, or whether it may be drawn at all; QrCapacityError if
         the QR text is too long for the form.
         """
-        whole, version, values = self._read(page)
+        (stamped,) = self.stamp_all([page])
+        if isinstance(stamped, Exception):
+            raise stamped
+        return stamped
+
+    def stamp_all(self, pages: Sequence[PageData]) -> list[bytes | NeedsWeasyPrint | QrCapacityError]:
+        """Return the PDF of each page, or the error that `stamp` raises for it.
+
+        The bytes are the same as one by one. Many take less time each: every step is done for all before the next, so
+        that its code and tables are at hand, and codes and fonts are made many at once.
+        """
+        opened = [self._open(page) for page in pages]
+        wanted: dict[_SlotSetter, set[str]] = {}
+        for sheet in opened:
+            for setter, text in sheet.texts if isinstance(sheet, _Sheet) else ():
+                wanted.setdefault(setter, set()).add(text)
+        drawn = {setter: setter.set_all(texts) for setter, texts in wanted.items()}
+        filled = [self._fill(sheet, drawn) if isinstance(sheet, _Sheet) else sheet for sheet in opened]
+        sheets = [sheet for sheet in filled if isinstance(sheet, _Filled)]
+        symbols = iter(self.draw_qrs([(sheet.payload, sheet.version) for sheet in sheets]))
+        fonts = [font.streams(sheet.glyphs[index] for sheet in sheets) for index, font in enumerate(self._writer.fonts)]
+        return [
+            self._write(sheet, next(symbols), [made[shown] for made, shown in zip(fonts, sheet.glyphs, strict=True)])
+            if isinstance(sheet, _Filled)
+            else sheet
+            for sheet in filled
+        ]
+
+    def _open(self, page: PageData) -> _Sheet | NeedsWeasyPrint | QrCapacityError:
+        try:
+            whole, version, values = self._read(page)
+        except (NeedsWeasyPrint, QrCapacityError) as why:
+            return why
+        return _Sheet(values, list(self._texts_of(whole, values)), page["qr"], version)
+
+    def _fill(self, sheet: _Sheet, drawn: Mapping[_SlotSetter, Mapping[str, _Drawn]]) -> _Filled | NeedsWeasyPrint:
         contents = [[compiled.before] for compiled in self.form.pages]
-        glyphs = self._writer.glyphs(values)
-        for setter, text in self._texts_of(whole, values):
-            drawn, program, shown = setter.texts.get(text) or setter.set(text)
-            contents[setter.page].append(drawn)
+        glyphs = self._writer.glyphs(sheet.values)
+        for setter, text in sheet.texts:
+            found = drawn[setter][text]
+            if isinstance(found, NeedsWeasyPrint):
+                return found
+            operators, program, shown = found
+            contents[setter.page].append(operators)
             glyphs[program] |= shown
-        for compiled, operators in zip(self.form.pages, contents, strict=True):
-            operators.append(compiled.after)
-        streams = [b"".join(operators) for operators in contents]
-        modules = self.draw_qr(page["qr"], version)
-        identity = hashlib.sha256(b"".join([self._digest, modules, *streams])).hexdigest()[:32]
-        return self._writer.write(values, streams, modules, 17 + 4 * version, glyphs, identity.encode())
+        for compiled, written in zip(self.form.pages, contents, strict=True):
+            written.append(compiled.after)
+        return _Filled(sheet.values, [b"".join(written) for written in contents], glyphs, sheet.payload, sheet.version)
+
+    def _write(self, sheet: _Filled, modules: bytes, fonts: Sequence[bytes]) -> bytes:
+        identity = hashlib.sha256(b"".join([self._digest, modules, *sheet.contents])).hexdigest()[:32]
+        side = 17 + 4 * sheet.version
+        return self._writer.write(sheet.values, sheet.contents, modules, side, fonts, identity.encode())
 
     def content(self, page: PageData) -> list[bytes]:
         """Return each page's content stream as WeasyPrint writes it, byte by byte: what tests compare.
@@ -150,10 +225,18 @@ class Stamper:
             for setter, text in self._texts_of(whole, values)
         }
 
-    def draw_qr(self, payload: str, version: int) -> bytes:
-        """Return the symbol's rows as bits, 1 for light."""
-        mask = fastqr.FIXED_MASK
-        return fastqr.pack_rows(fastqr.draw_modules(payload, version, self.form.qr.level, mask))
+    def draw_qrs(self, symbols: Sequence[tuple[str, int]]) -> list[bytes]:
+        """Return the rows of each symbol, a payload and a version, as bits, 1 for light."""
+        of_version: dict[int, list[int]] = {}
+        for place, (_, version) in enumerate(symbols):
+            of_version.setdefault(version, []).append(place)
+        drawn = [b""] * len(symbols)
+        for version, places in of_version.items():
+            payloads = [symbols[place][0] for place in places]
+            rows = fastqr.draw_rows(payloads, version, self.form.qr.level, fastqr.FIXED_MASK)
+            for place, packed in zip(places, rows, strict=True):
+                drawn[place] = packed
+        return drawn
 
     def _read(self, page: PageData) -> tuple[Mapping[str, Any], int, list[int]]:
         form = self.form

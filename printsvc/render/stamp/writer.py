@@ -55,12 +55,12 @@ class FileWriter:
         contents: Sequence[bytes],
         modules: bytes,
         side: int,
-        glyphs: Sequence[int],
+        fonts: Sequence[bytes],
         identity: bytes,
     ) -> bytes:
         """Return the file: `contents` are the texts of its pages, `modules` the rows of its QR, `side` modules wide.
 
-        `glyphs` are those shown of each font program, `identity` is the file's in hex.
+        `fonts` are the stream objects of each font program, `identity` is the file's in hex.
         """
         form = self._form
         variant = self._variant(values)
@@ -73,7 +73,7 @@ class FileWriter:
         ]
         number = form.qr.image_number
         own.append((number, stream_object(number, _IMAGE % (side, side), modules)))
-        own += [(font.number, font.stream(shown)) for font, shown in zip(self.fonts, glyphs, strict=True)]
+        own += [(font.number, stream) for font, stream in zip(self.fonts, fonts, strict=True)]
         for number, data in own:
             entries[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
             pieces.append(data)
