@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+_numbers = itertools.count(1)
 COMMAND = [sys.executable, "-W", "error::DeprecationWarning:printsvc", "-m", "printsvc"]
 
 
@@ -124,8 +126,13 @@ class Service:
             time.sleep(0.05)
 
 
-def recent(dose_id: str, **person: Any) -> dict[str, Any]:
-    """Return an event of a dose given ten minutes ago by this machine's clock."""
+def recent(name: str, **person: Any) -> dict[str, Any]:
+    """Return an event of a dose given ten minutes ago by this machine's clock.
+
+    Each call makes a dose of its own, `name` and a number: tests of several files share a service, and the same
+    dose_id with another time would be a conflict. Who means the same dose sends the same event.
+    """
+    dose_id = f"{name}-{next(_numbers)}"
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 600))
     return {
         "dose_id": dose_id,
