@@ -7,14 +7,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from printsvc_service_harness import Service, recent, run
+from printsvc_service_harness import Service, recent, run, run_here
 
 from printsvc.store.migrate import newest_revision
 
 
 def admin(service: Service, *arguments: str) -> tuple[int, str, str]:
     token = service.data_dir / "dev" / "admin.token"
-    ended = run(*arguments, "--url", service.url, "--token-file", str(token))
+    ended = run_here(*arguments, "--url", service.url, "--token-file", str(token))
     return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
@@ -82,16 +82,16 @@ def test_without_a_right_token_it_says_which_file(service: Service, tmp_path: Pa
     assert b"var/dev/admin.token" in ended.stderr
     wrong = tmp_path / "token"
     wrong.write_text("ps_wrong\n")
-    ended = run("sites", "list", "--url", service.url, "--token-file", str(wrong))
+    ended = run_here("sites", "list", "--url", service.url, "--token-file", str(wrong))
     assert ended.returncode == 1
     assert b"does not know the token" in ended.stderr
-    here = run("sites", "list", "--url", service.url, PRINTSVC_DATA_DIR=str(service.data_dir))
+    here = run_here("sites", "list", "--url", service.url, PRINTSVC_DATA_DIR=str(service.data_dir))
     assert here.returncode == 0, "the data folder's own token is found"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[", "nonsense", "http://no-such-host.invalid"])
 def test_without_a_service_it_says_so(url: str) -> None:
-    ended = run("stats", "--url", url)
+    ended = run_here("stats", "--url", url)
     assert ended.returncode == 1
     assert b"is the service running?" in ended.stderr
     assert b"Traceback" not in ended.stderr

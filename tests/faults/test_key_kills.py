@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,10 @@ def certificates_of(store: Store) -> set[bytes]:
 
 
 @pytest.fixture
-def services(postgres_url: str, tmp_path: Path) -> Iterator[list[str]]:
+def services(postgres_url: str, tmp_path: Path, seed_forms: Callable[[Path], None]) -> Iterator[list[str]]:
     """The addresses of two service processes on one database, which share the key folder."""
     folder = tmp_path / "var"
+    seed_forms(folder / "cache")
     command(folder, postgres_url, "init-csca")
     command(folder, postgres_url, "rotate")
     now = datetime.now(UTC)
