@@ -221,7 +221,7 @@ async def test_when_pages_cannot_be_drawn_jobs_wait_and_the_renderer_is_left_alo
         api.world.services.wakeups.notify("HN-1")
     assert len(asked) == 1, "no hot loop, however often it is woken"
     async with asyncio.timeout(15):
-        while (await api.job(issued["job_id"]))["state"] != "waiting":
+        while (await api.job(issued["job_id"]))["state"] != "waiting":  # noqa: ASYNC110 - it is asked over HTTP
             await asyncio.sleep(0.05)
     broken[0] = False
     (job,) = (await asyncio.wait_for(poll, 5))["jobs"]
