@@ -86,7 +86,8 @@ class Service:
                 stderr=log,
             )
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], 60)
+        # Two seconds of work; a machine that is busy with other things may give us two in a hundred.
+        ready, _, _ = select.select([self.process.stdout], [], [], 180)
         line = self.process.stdout.readline().decode() if ready else ""
         assert line.startswith("printsvc listens on http://"), (line, self.log.read_text()[-2000:])
         self.url = line.split()[-1]
