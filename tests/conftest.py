@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 
@@ -43,6 +45,36 @@ from printsvc.store.engine import Store
 from printsvc.store.sites import Agent
 
 NOW = datetime(2021, 10, 30, 2, 12, 0, tzinfo=UTC)
+
+# No example fails for the time that it takes: the machine may be busy with other things.
+hypothesis.settings.register_profile("printsvc", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("printsvc")
+
+
+# --- the order of files
+
+# What takes longest, of two kinds: what waits for printers and processes, and what draws pages or opens databases.
+_WAIT = ("faults", "spooler/test_system", "lab", "spooler", "app", "cli", "store/test_durability")
+_COMPUTE = ("render", "contract", "flows", "credential", "web")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first and of both kinds in turn, whole files together: no worker is left alone with a long one."""
+    root = Path(__file__).parent
+
+    def rank(path: Path, places: tuple[str, ...]) -> int:
+        name = path.relative_to(root).with_suffix("").as_posix()
+        return next((at for at, place in enumerate(places) if f"{name}/".startswith(f"{place}/")), len(places))
+
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [path for path in files if rank(path, _WAIT) < len(_WAIT)]
+    others = [path for path in files if rank(path, _WAIT) == len(_WAIT)]
+    waiting.sort(key=lambda path: rank(path, _WAIT))
+    others.sort(key=lambda path: rank(path, _COMPUTE))
+    order = {}
+    for pair in itertools.zip_longest(waiting, others):
+        order |= {path: len(order) + at for at, path in enumerate(pair) if path is not None}
+    items.sort(key=lambda item: order[item.path])
 
 
 # --- PostgreSQL
@@ -161,6 +193,44 @@ def postgres() -> Iterator[Postgres]:
         yield cluster
     finally:
         cluster.remove()
+
+
+# --- compiled forms
+
+
+_COMPILE = """
+import sys
+from pathlib import Path
+from printsvc.domain.form import FormId
+from printsvc.render.draw import Drawer, RenderSetup
+root, cache, form_id = Path(sys.argv[1]), Path(sys.argv[2]), FormId(sys.argv[3])
+assert Drawer(RenderSetup(root / "templates", root / "fonts", cache)).stamper(form_id) is not None
+"""
+
+
+@pytest.fixture(scope="session")
+def forms_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A cache folder that all workers of a run share, with the default form compiled: that takes ten seconds a time.
+
+    Nothing stale is ever taken from it: the file of a compiled form is named after all that went into it. In a process
+    of its own: WeasyPrint is not to be imported here before a test wants it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    cache = (own if worker_id == "master" else own.parent) / "compiled"
+    root = Path(__file__).resolve().parents[1]
+    subprocess.run([sys.executable, "-c", _COMPILE, root, cache, "a4/43-2022"], cwd=root, check=True)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def seed_forms(forms_cache: Path) -> Callable[[Path], None]:
+    """`seed_forms(cache)`: put what is compiled into a cache folder of one's own; of a service, `cache` of its data."""
+
+    def seed(cache: Path) -> None:
+        cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copytree(forms_cache / "forms", cache / "forms", ignore=shutil.ignore_patterns("lock", "*.cbor.*"))
+
+    return seed
 
 
 # --- stores

@@ -19,7 +19,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost_and_no_certificate_do
         for number in range(10_000):
             if stop.is_set():
                 return
-            batch = [recent(f"K-{worker}-{number}-{line}") for line in range(5)]
+            batch = [recent(f"K-{worker}-{number}") for _ in range(5)]
             attempted.update({event["dose_id"]: event for event in batch})
             body = b"\n".join(json.dumps(event).encode() for event in batch)
             try:
@@ -58,7 +58,7 @@ def test_killed_in_the_middle_nothing_acknowledged_is_lost_and_no_certificate_do
 
 
 def test_a_replay_after_a_crash_gets_the_stored_answer(own_service: Service) -> None:
-    event = recent("R-1")
+    event = recent("R")
     status, first = own_service.call("POST", "/v1/doses", event, by="platform")
     assert status == 201
     keys = sorted(path.name for path in (own_service.data_dir / "keys").iterdir())
@@ -73,7 +73,7 @@ def test_a_replay_after_a_crash_gets_the_stored_answer(own_service: Service) -> 
 
 def test_a_lease_outlives_the_service(own_service: Service) -> None:
     token = own_service.enrol()
-    _, issued = own_service.call("POST", "/v1/doses", recent("L-1"), by="platform")
+    _, issued = own_service.call("POST", "/v1/doses", recent("L"), by="platform")
     request = {"journal_id": "j-1", "capacity": 5, "wait_s": 10}
     _, first = own_service.call("POST", "/agent/v1/lease", request, by=token)
     (job,) = first["jobs"]

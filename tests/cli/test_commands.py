@@ -7,14 +7,14 @@ import socket
 from pathlib import Path
 
 import pytest
-from printsvc_service_harness import Service, recent, run
+from printsvc_service_harness import Service, recent, run, run_here
 
 from printsvc.store.migrate import newest_revision
 
 
 def admin(service: Service, *arguments: str) -> tuple[int, str, str]:
     token = service.data_dir / "dev" / "admin.token"
-    ended = run(*arguments, "--url", service.url, "--token-file", str(token))
+    ended = run_here(*arguments, "--url", service.url, "--token-file", str(token))
     return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
@@ -34,10 +34,10 @@ def test_an_admin_makes_a_site_and_sees_what_happens_there(service: Service) -> 
     code, out, err = admin(service, "sites", "enrol", "HN-7")
     assert len(out.strip()) == 20
     assert "Works once" in err
-    event = recent("W-1") | {"site_id": "HN-7", "identity": {"status": "unchecked"}}
+    event = recent("W") | {"site_id": "HN-7", "identity": {"status": "unchecked"}}
     assert service.call("POST", "/v1/doses", event, by="platform")[0] == 202
     worklist = admin(service, "sites", "worklist", "HN-7")[1]
-    for words in ("held", "W-1", "was not checked"):
+    for words in ("held", event["dose_id"], "was not checked"):
         assert words in worklist
     assert "No agent told of a printer yet." in admin(service, "printers", "list", "--site", "HN-7")[1]
     figures = json.loads(admin(service, "stats", "--site", "HN-7", "--json")[1])
@@ -48,7 +48,7 @@ def test_an_admin_makes_a_site_and_sees_what_happens_there(service: Service) -> 
 
 def test_an_admin_settles_and_retries(service: Service) -> None:
     service.call("POST", "/v1/sites", {"site_id": "HN-8", "name": "8"})
-    _, issued = service.call("POST", "/v1/doses", recent("S-1") | {"site_id": "HN-8"}, by="platform")
+    _, issued = service.call("POST", "/v1/doses", recent("S") | {"site_id": "HN-8"}, by="platform")
     job_id = issued["job_id"]
     token = service.enrol("HN-8")
     service.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1, "wait_s": 10}, by=token)
@@ -82,16 +82,16 @@ def test_without_a_right_token_it_says_which_file(service: Service, tmp_path: Pa
     assert b"var/dev/admin.token" in ended.stderr
     wrong = tmp_path / "token"
     wrong.write_text("ps_wrong\n")
-    ended = run("sites", "list", "--url", service.url, "--token-file", str(wrong))
+    ended = run_here("sites", "list", "--url", service.url, "--token-file", str(wrong))
     assert ended.returncode == 1
     assert b"does not know the token" in ended.stderr
-    here = run("sites", "list", "--url", service.url, PRINTSVC_DATA_DIR=str(service.data_dir))
+    here = run_here("sites", "list", "--url", service.url, PRINTSVC_DATA_DIR=str(service.data_dir))
     assert here.returncode == 0, "the data folder's own token is found"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://[", "nonsense", "http://no-such-host.invalid"])
 def test_without_a_service_it_says_so(url: str) -> None:
-    ended = run("stats", "--url", url)
+    ended = run_here("stats", "--url", url)
     assert ended.returncode == 1
     assert b"is the service running?" in ended.stderr
     assert b"Traceback" not in ended.stderr

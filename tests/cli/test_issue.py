@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ LINES = 1500
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with development keys; its cache keeps the compiled form for all tests here."""
+def data_dir(tmp_path_factory: pytest.TempPathFactory, seed_forms: Callable[[Path], None]) -> Path:
+    """A data folder with development keys and the compiled form."""
     folder = tmp_path_factory.mktemp("data")
+    seed_forms(folder / "cache")
     open_signer(read_settings(data_dir=folder, development=True))
     return folder
 

@@ -53,7 +53,7 @@ def list_signer(service: Service) -> LocalSigner:
 
 
 def test_a_fetched_list_verifies_offline_and_never_goes_back(service: Service, pin: Path, tmp_path: Path) -> None:
-    event = recent("T-1")
+    event = recent("T")
     _, issued = service.call("POST", "/v1/doses", event, by="platform")
     code = tmp_path / "code.txt"
     code.write_text(issued["certificate"]["hcert"])

@@ -16,15 +16,16 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy import select as query
 
-from printsvc.domain.signer import SignerState
+from printsvc.domain.signer import SignerRecord, SignerState
 from printsvc.domain.site import Site, SiteId
 from printsvc.flows.keystores import FileKeys
 from printsvc.store import sites as site_store
@@ -93,15 +94,24 @@ def rotating(folder: Path, url: str) -> Iterator[None]:
             process.stdout.close()
 
 
+def read_books(connection: Connection) -> list[tuple[SignerRecord, list[Mapping[str, object]]]]:
+    """Return each signer with its ledger, all of one moment.
+
+    The books move on meanwhile: the services do what is due every second, and a server ends the COMMIT that a killed
+    command had sent.
+    """
+    return [(record, list_events(connection, record.thumbprint)) for record in list_records(connection)]
+
+
 def check_books(store: Store, folder: Path) -> None:
     """One signs; whatever is in the books has its key; the ledger tells each signer's life without a gap."""
-    records = store.read_now(list_records)
-    dscs = [record for record in records if record.role == "dsc"]
+    books = store.read_now(read_books)
+    dscs = [record for record, _ in books if record.role == "dsc"]
     assert sum(record.state is SignerState.SIGNING for record in dscs) == 1
     keys = FileKeys(KeyFolder(folder / "keys"), PASSPHRASE.encode())
     for record in dscs:
         assert keys.open(record.certificate).kid.hex() == record.kid
-        events = store.read_now(lambda c, name=record.thumbprint: list_events(c, name))
+    for record, events in books:
         assert events[0]["event"] == "plan"
         assert events[-1]["after"] == record.state
         assert all(one["after"] == two["before"] for one, two in itertools.pairwise(events))
@@ -140,9 +150,10 @@ def certificates_of(store: Store) -> set[bytes]:
 
 
 @pytest.fixture
-def services(postgres_url: str, tmp_path: Path) -> Iterator[list[str]]:
+def services(postgres_url: str, tmp_path: Path, seed_forms: Callable[[Path], None]) -> Iterator[list[str]]:
     """The addresses of two service processes on one database, which share the key folder."""
     folder = tmp_path / "var"
+    seed_forms(folder / "cache")
     command(folder, postgres_url, "init-csca")
     command(folder, postgres_url, "rotate")
     now = datetime.now(UTC)

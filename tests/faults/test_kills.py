@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ def event(number: int) -> bytes:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
+def stack(tmp_path: Path, seed_forms: Callable[[Path], None]) -> Iterator[Stack]:
     environment = {"PRINTSVC_SPOOLER_SILENCE_S": "8", "PRINTSVC_SPOOLER_BACKOFF_MAX_S": "2"}
+    seed_forms(tmp_path / "stack" / "service" / "cache")
     with Stack(tmp_path / "stack", [SitePlan(SITE)], agent_environment=environment) as opened:
         for printer in opened.printers.values():
             printer.behave(sleep_s=0.7)

@@ -37,13 +37,9 @@ def library(templates: Path, fonts: Path) -> FormLibrary:
 
 
 @pytest.fixture(scope="session")
-def stamper_of(
-    templates: Path, fonts: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
-) -> Callable[[FormId], Stamper]:
+def stamper_of(templates: Path, fonts: Path, forms_cache: Path) -> Callable[[FormId], Stamper]:
     """`stamper_of(form_id)`: compiled once for all tests, and once for all workers of a run."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own if worker_id == "master" else own.parent
-    drawer = Drawer(RenderSetup(templates, fonts, shared / "compiled"))
+    drawer = Drawer(RenderSetup(templates, fonts, forms_cache))
 
     def stamper(form_id: FormId) -> Stamper:
         found = drawer.stamper(form_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -216,8 +218,14 @@ def test_every_form_compiles_and_its_sample_has_the_same_picture(
 
 
 @pytest.fixture(scope="module")
-def receipt(library: FormLibrary, tmp_path_factory: pytest.TempPathFactory) -> tuple[CompiledForm, Path]:
-    cache = tmp_path_factory.mktemp("compiled")
+def receipt(
+    library: FormLibrary, stamper_of: Callable[[FormId], Stamper], forms_cache: Path, tmp_path_factory: Any
+) -> tuple[CompiledForm, Path]:
+    """The form, and a folder with nothing but it."""
+    stamper_of(RECEIPT)
+    (file,) = (forms_cache / "forms").glob("receipt80-*.cbor")
+    cache: Path = tmp_path_factory.mktemp("compiled")
+    shutil.copy(file, cache)
     return load_compiled(library, RECEIPT, cache), cache
 
 

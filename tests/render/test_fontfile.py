@@ -21,8 +21,8 @@ A4 = FormId("a4/43-2022")
 
 
 @pytest.fixture(scope="module")
-def form(library: FormLibrary, tmp_path_factory: pytest.TempPathFactory) -> CompiledForm:
-    return load_compiled(library, A4, Path(tmp_path_factory.mktemp("forms")))
+def form(library: FormLibrary, forms_cache: Path) -> CompiledForm:
+    return load_compiled(library, A4, forms_cache / "forms")
 
 
 def unpack(stream: bytes) -> bytes:

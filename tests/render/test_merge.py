@@ -21,9 +21,9 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @pytest.fixture(scope="module")
-def papers(templates: Path, fonts: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def papers(templates: Path, fonts: Path, forms_cache: Path) -> list[bytes]:
     """Thirty stamped ones, each with a code of its own, and one that WeasyPrint drew."""
-    drawer = Drawer(RenderSetup(templates, fonts, tmp_path_factory.mktemp("cache"), forms=(A4,)))
+    drawer = Drawer(RenderSetup(templates, fonts, forms_cache, forms=(A4,)))
     sample = drawer.library.sample(A4)
     pages = [
         {**sample, "full_name": f"NGUYỄN VĂN {letter}", "qr": "HC1:" + (ALPHABET[index:] + ALPHABET) * 9}

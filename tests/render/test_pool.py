@@ -48,11 +48,11 @@ def worker_pids() -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def setup(templates: Path, fonts: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderSetup:
-    """One cache for all, so that the form is compiled once; and templates that nobody changes meanwhile."""
+def setup(templates: Path, fonts: Path, forms_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> RenderSetup:
+    """Templates that nobody changes meanwhile; compiled they are what they were where they came from."""
     copied = tmp_path_factory.mktemp("templates")
     shutil.copytree(templates / A4, copied / A4)
-    return RenderSetup(copied, fonts, tmp_path_factory.mktemp("cache"), forms=(A4,))
+    return RenderSetup(copied, fonts, forms_cache, forms=(A4,))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -133,9 +133,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def setup(fonts: Path, tmp_path: Path) -> RenderSetup:
+def setup(fonts: Path, tmp_path: Path, seed_forms: Callable[[Path], None]) -> RenderSetup:
     """With templates of our own: the digest is over all of them, and nobody else changes these."""
     shutil.copytree(ROOT / "templates" / A4, tmp_path / "templates" / A4)
+    seed_forms(tmp_path / "cache")
     plain = RenderSetup(tmp_path / "templates", fonts, tmp_path / "cache", forms=(A4,))
     return replace(plain, sources=sources_digest(plain))
 

@@ -179,9 +179,9 @@ async def test_busy_is_an_error_of_its_own() -> None:
 
 @pytest.mark.faults
 async def test_real_processes_are_replaced_under_load(
-    templates: Path, fonts: Path, tmp_path: Path, sample: PageData
+    templates: Path, fonts: Path, forms_cache: Path, sample: PageData
 ) -> None:
-    setup = RenderSetup(templates, fonts, tmp_path, forms=(A4,))
+    setup = RenderSetup(templates, fonts, forms_cache, forms=(A4,))
     async with RenderPool(setup, workers=1, pages_per_worker=5) as pool:
         await pool.warm_up()
         (before,) = pids()
@@ -205,10 +205,10 @@ def pids() -> list[int]:
 
 
 async def test_a_refusal_does_not_count_as_drawn(
-    templates: Path, fonts: Path, tmp_path: Path, sample: PageData
+    templates: Path, fonts: Path, forms_cache: Path, sample: PageData
 ) -> None:
     counts = PageCounts()
-    async with RenderPool(RenderSetup(templates, fonts, tmp_path, forms=(A4,)), workers=1, counts=counts) as pool:
+    async with RenderPool(RenderSetup(templates, fonts, forms_cache, forms=(A4,)), workers=1, counts=counts) as pool:
         await pool.render(A4, sample)
         with pytest.raises(InputError):
             await pool.render(A4, cast(PageData, sample | {"full_name": "漢"}))

@@ -28,7 +28,7 @@ from proofs import persons
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, QrCapacityError
-from printsvc.render.compiler import compile_form
+from printsvc.render.compiler.store import load_compiled
 from printsvc.render.formfile import read_form
 from printsvc.render.stamp import CompiledForm, NeedsWeasyPrint, Stamper, parse_compiled
 from printsvc.render.stamp.layout import break_points
@@ -45,8 +45,8 @@ def person(dice: random.Random, sample: PageData) -> PageData:
 
 
 @pytest.fixture(scope="module")
-def compiled(library: FormLibrary) -> CompiledForm:
-    return compile_form(library, A4)
+def compiled(library: FormLibrary, forms_cache: Path) -> CompiledForm:
+    return load_compiled(library, A4, forms_cache / "forms")
 
 
 @pytest.fixture(scope="module")

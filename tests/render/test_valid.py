@@ -35,9 +35,11 @@ def variants(form: Form, sample: PageData) -> Iterator[PageData]:
     yield changed(sample, copy_number=188, **dict.fromkeys(OPTIONAL, ""))
     for version in range(form.qr.min_version, form.qr.max_version + 1):
         yield changed(sample, qr="0" * alphanumeric_capacity(form.qr.level, version))
+    if not form.doses:
+        return
     row = cast(dict[str, Any], next(row for row in sample["rows"] if row is not None))
     for fill in (0, 1, 0b0101010, 0b1000000, 0b1111111):
-        if fill.bit_count() > (form.doses or 7):
+        if fill.bit_count() > form.doses:
             continue
         last = fill.bit_length() - 1
         given = [{**row, "attested": n == last} if fill >> n & 1 else None for n in range(7)]
