@@ -79,10 +79,11 @@ class StoreDesk:
         from printsvc.app import clock, key_folder
         from printsvc.flows.keys import overview
         from printsvc.flows.seal import seal_documents
+        from printsvc.flows.trust import find_list_signer_document
 
-        now = clock()
+        now, folder = clock(), key_folder(self._settings)
         told = self._store.read_now(lambda c: overview(c, now=now))
-        return told | {"seals": seal_documents(key_folder(self._settings), now)}
+        return told | {"seals": seal_documents(folder, now), "list_signer": find_list_signer_document(folder, now)}
 
     def register(self, certificate: bytes, key_store: str, begins: datetime | None, ends: datetime | None) -> Any:
         from printsvc.app import clock
