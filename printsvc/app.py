@@ -37,7 +37,7 @@ from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
 from printsvc.flows.reissue import resume_runs as resume_reissues
-from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
 from printsvc.flows.revoke import resume_runs
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import FormChoice, Services
@@ -451,7 +451,7 @@ async def _tend_revocations(services: Services, snapshot_s: float) -> None:
     while True:
         try:
             await resume_runs(services)
-            if loop.time() >= publish_at:
+            if loop.time() >= publish_at or await is_signed_by_another(services):
                 await publish_snapshot(services)
                 publish_at = loop.time() + snapshot_s
         except (UnavailableError, SigningError) as error:
