@@ -149,7 +149,24 @@ def plan(settings: Settings, desk: OpenDesk, as_json: bool, **wanted: Any) -> No
             f"Planned already: {kid} from {period[0]} until {period[1]}; nothing was changed.",
             f"Đã có kế hoạch: {kid} từ {period[0]} đến {period[1]}; không thay đổi gì.",
         )
-    _tell(as_json, {"signer": document, "made": new}, line)
+    _tell(as_json, {"signer": document, "made": new}, line, *_cut_short(document))
+
+
+def _cut_short(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say that the last certificates of a signer would not count for 12 months: nothing outlives its signer."""
+    from printsvc.credential.life import CERTIFICATE_VALIDITY
+    from printsvc.flows.keys import record_of_document
+
+    record = record_of_document(document)
+    left = record.not_after - record.signing_until
+    if left >= CERTIFICATE_VALIDITY:
+        return []
+    return [
+        (
+            f"Its last certificates count for {left.days} days, not for 12 months: plan it nearer to its time.",
+            f"Giấy ký cuối kỳ chỉ có hiệu lực {left.days} ngày thay vì 12 tháng: hãy lập kế hoạch gần ngày ký hơn.",
+        )
+    ]
 
 
 @keys.command("rotate")
@@ -355,7 +372,13 @@ def compromise(settings: Settings, desk: OpenDesk, as_json: bool, kid: str, reas
         *(_stale_lines(answer) if yes else ()),
         ("The signer is compromised: it is off the trust list.", "Khóa ký đã bị lộ: đã rút khỏi danh sách tin cậy."),
         after,
+        *(_reissue_lines(answer) if answer["certificates"] else ()),
     )
+
+
+def _reissue_lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    command = f"printsvc reissue --signer {answer['signer']['thumbprint'][:16]}"
+    return [(f"Its certificates must be issued again: {command}", f"Cần cấp lại các giấy đã ký: {command}")]
 
 
 def _stale_lines(answer: dict[str, Any]) -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,31 @@ def test_after_a_compromised_csca_the_same_folder_takes_another(tmp_path: Path) 
     assert told(data_dir, "rotate")["signer"]["state"] == "signing"
     assert told(data_dir, "list-signer")["made"] is True, "the one under the lost authority is replaced"
     assert told(data_dir, "list-signer")["made"] is False
+
+
+def test_secrets_that_everybody_may_read_are_named(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    told(data_dir, "init-csca")
+    settings = {"PRINTSVC_KEY_PASSPHRASE": ""}
+    # Not in pytest's own folder: that is closed, and what lies in it is nobody else's to read.
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        exposed = Path(open_to_all) / "passphrase"
+        exposed.write_text("open sesame\n")
+        given = settings | {"PRINTSVC_KEY_PASSPHRASE_FILE": str(exposed)}
+        for mode, said in ((0o644, True), (0o640, False), (0o600, False)):
+            exposed.chmod(mode)
+            code, _, err = keys(data_dir, "list", **given)
+            assert (code, f"chmod 600 {exposed}" in err, "Mọi người dùng" in err) == (0, said, said)
+
+
+def test_a_plan_that_cuts_certificates_short_says_so(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    told(data_dir, "init-csca")
+    assert "12 months" not in keys(data_dir, "plan")[1]
+    far = f"{datetime.now(UTC) + timedelta(days=400):%Y-%m-%d}"
+    code, out, _ = keys(data_dir, "plan", "--from", far)
+    assert (code, "not for 12 months" in out, "thay vì 12 tháng" in out) == (0, True, True)
 
 
 def test_compromise_counts_asks_and_hands_over(tmp_path: Path) -> None:
