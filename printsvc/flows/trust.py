@@ -25,7 +25,7 @@ from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey
 from printsvc.credential.trustentry import encode_kid, encode_public_key, fingerprint, parse_base64, refuse
 from printsvc.credential.trustimport import Difference, ListFile, ReadList, compare, read_list
 from printsvc.credential.trustsigned import ListSigner, in_force, is_list_signer, make_list_signer, sign_trust_list
-from printsvc.errors import InputError, NotFoundError, Problem, SignerError, SigningError
+from printsvc.errors import InputError, NotFoundError, Problem, SignerError, SigningError, StoreError
 from printsvc.flows.keymaking import Authority, authority_at_hand
 from printsvc.store import trust as trust_store
 from printsvc.store.engine import Store
@@ -62,7 +62,8 @@ class TrustBook:
         self.list_signer: ListSigner | None = None
         self._open_signer = open_signer
         self._opened_at = _LONG_AGO
-        self._closed_by: SigningError | None = None
+        self._closed_by: SigningError | StoreError | None = None
+        self._opening = asyncio.Lock()
         self._held: Loaded | None = None
         self._signed: tuple[int, datetime, str] | None = None
 
@@ -76,18 +77,19 @@ class TrustBook:
 
         Raises SignerError where nobody does, SigningError where the key cannot be opened.
         """
-        good_for = _SIGN_AGAIN if self.list_signer is not None else _LOOK_AGAIN_IN_VAIN
-        if self._open_signer is not None and not timedelta() <= now - self._opened_at < good_for:
-            self._opened_at = now
-            try:
-                self.list_signer = await asyncio.to_thread(self._open_signer, now)
-                self._closed_by = None
-            except SigningError as error:
-                # Who signed until now may go on: verifiers need a list that is fresh.
-                if self.list_signer is None or not in_force(self.list_signer.certificate, now):
-                    self.list_signer, self._closed_by = None, error
+        async with self._opening:  # who asks meanwhile waits for the answer
+            good_for = _SIGN_AGAIN if self.list_signer is not None else _LOOK_AGAIN_IN_VAIN
+            if self._open_signer is not None and not timedelta() <= now - self._opened_at < good_for:
+                self._opened_at = now
+                try:
+                    self.list_signer = await asyncio.to_thread(self._open_signer, now)
+                    self._closed_by = None
+                except (SigningError, StoreError) as error:
+                    # Who signed until now may go on: verifiers need a list that is fresh.
+                    if self.list_signer is None or not in_force(self.list_signer.certificate, now):
+                        self.list_signer, self._closed_by = None, error
         if self._closed_by is not None:
-            raise self._closed_by
+            raise self._closed_by.with_traceback(None)  # raised again and again, it would grow
         if self.list_signer is None:
             raise SignerError(
                 "Nobody signs trust lists here: make a key with printsvc keys list-signer.",

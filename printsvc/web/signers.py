@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from printsvc.credential.dsc import read_dsc
 from printsvc.credential.life import ALIVE, Ending, alarm_level, alarms, signing_covered_until
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
-from printsvc.errors import InputError, Problem, SignerError, SigningError
+from printsvc.errors import InputError, PrintsvcError, Problem, SignerError
 from printsvc.flows.keys import compromise, get_record, overview, register, signer_document, stale_document, start
 from printsvc.flows.services import Services
 from printsvc.flows.trust import list_signer_document
@@ -67,7 +67,7 @@ async def list_signers(request: web.Request) -> web.Response:
     now = services.clock()
     told = await services.store.read(lambda c: overview(c, now=now))
     seals = [] if services.seal is None else await asyncio.to_thread(services.seal.documents, now)
-    with contextlib.suppress(SignerError, SigningError):
+    with contextlib.suppress(PrintsvcError):
         await services.trust.get_list_signer(now)
     lists = services.trust.list_signer
     return web.json_response(
@@ -179,12 +179,12 @@ async def _other_keys(services: Services, now: datetime) -> list[dict[str, str]]
     if services.trust.is_to_sign:
         try:
             await services.trust.get_list_signer(now)
-        except (SignerError, SigningError) as error:
+        except PrintsvcError as error:
             found.append({"code": "list_signer_missing", "detail": error.en, "detail_vi": error.vi})
     if services.seal is not None:
         try:
             await services.seal.get_key(now)
-        except (SignerError, SigningError) as error:
+        except PrintsvcError as error:
             found.append({"code": "seal_missing", "detail": error.en, "detail_vi": error.vi})
     for role, certificate in _certificates_of_others(services):
         dsc = read_dsc(certificate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import threading
@@ -20,7 +21,7 @@ from printsvc.credential.keys import make_csca, make_dsc, make_private_key, seal
 from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.trustimport import ListFile, ListFormat, Pins
 from printsvc.credential.trustsigned import is_list_signer, read_signed_list, sign_trust_list
-from printsvc.errors import InputError, NotFoundError, SignerError, SigningError
+from printsvc.errors import InputError, NotFoundError, SignerError, SigningError, StoreError
 from printsvc.flows import trust as flow
 from printsvc.flows.keymaking import Authority
 from printsvc.flows.keys import compromise
@@ -287,6 +288,32 @@ async def test_who_signed_lists_goes_on_while_its_key_cannot_be_read(store: Stor
     for _ in range(2):
         with pytest.raises(SigningError, match="passphrase"):
             await new.signed(store, NOW)
+
+
+async def test_who_signed_lists_goes_on_while_the_database_is_silent(store: Store, tmp_path: Path) -> None:
+    folder, answers = key_folder(tmp_path), [True, False]
+
+    def opened(now: datetime) -> Any:
+        if not answers.pop(0):
+            raise StoreError("The database failed: nothing was stored.")
+        return open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom)
+
+    book = TrustBook(opened)
+    first = await book.get_list_signer(NOW)
+    assert await book.get_list_signer(NOW + timedelta(hours=2)) is first
+    assert answers == []
+
+
+async def test_those_who_ask_at_once_open_one_key(tmp_path: Path) -> None:
+    folder, opened = key_folder(tmp_path), []
+
+    def open_it(now: datetime) -> Any:
+        opened.append(now)
+        return open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom)
+
+    book = TrustBook(open_it)
+    found = await asyncio.gather(*(book.get_list_signer(NOW) for _ in range(5)))
+    assert (len(opened), len({id(one) for one in found})) == (1, 1)
 
 
 async def test_a_list_signer_that_comes_is_found_within_a_minute(store: Store, tmp_path: Path) -> None:
