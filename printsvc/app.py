@@ -37,7 +37,7 @@ from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
 from printsvc.flows.reissue import resume_runs as resume_reissues
-from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
 from printsvc.flows.revoke import resume_runs
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import FormChoice, Services
@@ -54,7 +54,7 @@ from printsvc.store import jobs as job_store
 from printsvc.store import migrate
 from printsvc.store.engine import Store, read_beside
 from printsvc.store.keyfile import KeyFolder
-from printsvc.store.signers import list_records
+from printsvc.store.signers import list_records, read_compromised
 from printsvc.store.sites import Caller, insert_token
 from printsvc.store.token import Token
 from printsvc.sync import agents
@@ -180,24 +180,26 @@ def open_signer(settings: Settings) -> Signer:
         store.close()
 
 
-def open_lists(settings: Settings, now: datetime) -> Signer | None:
+def open_lists(settings: Settings, store: Store, now: datetime) -> Signer | None:
     """Return who signs trust lists at `now`; None where the key files are not to be opened, or none of them can."""
     folder = key_folder(settings)
     try:
         opened_by = passphrase(settings, folder)
     except SigningError:  # a token alone signs certificates; lists go out unsigned
         return None
-    return open_list_signer(folder, opened_by, now=now, random_bytes=os.urandom)
+    compromised = store.read_now(read_compromised)
+    return open_list_signer(folder, opened_by, now=now, random_bytes=os.urandom, compromised=compromised)
 
 
-def open_seal(settings: Settings, now: datetime) -> SealKey | None:
+def open_seal(settings: Settings, store: Store, now: datetime) -> SealKey | None:
     """Return who seals digital copies at `now`; None where nobody can. Raises SigningError for a wrong passphrase."""
     folder = key_folder(settings)
     try:
         opened_by = passphrase(settings, folder)
     except SigningError:  # a token alone signs certificates; it has no key that seals
         return None
-    return open_seal_key(folder, opened_by, now=now, random_bytes=os.urandom)
+    compromised = store.read_now(read_compromised)
+    return open_seal_key(folder, opened_by, now=now, random_bytes=os.urandom, compromised=compromised)
 
 
 def stamp_authorities(settings: Settings) -> tuple[bytes, ...]:
@@ -215,7 +217,7 @@ def stamp_authorities(settings: Settings) -> tuple[bytes, ...]:
     return tuple(one.public_bytes(Encoding.DER) for one in found)
 
 
-def seal_book(settings: Settings) -> SealBook | None:
+def seal_book(settings: Settings, store: Store) -> SealBook | None:
     """Return who seals digital copies; None where the settings say that nobody does."""
     if not settings.seal:
         return None
@@ -227,7 +229,7 @@ def seal_book(settings: Settings) -> SealBook | None:
         return read_form(settings.templates_dir / form_id, form_id).seal
 
     return SealBook(
-        functools.partial(open_seal, settings),
+        functools.partial(open_seal, settings, store),
         place_of,
         find_face(load_fonts(settings.fonts_dir)).path.read_bytes(),
         TimeStamping(url, authorities, settings.seal_tsa_timeout_s) if url else None,
@@ -351,7 +353,7 @@ def make_application(settings: Settings) -> web.Application:
     try:
         signers = follow_signers(settings, store)
         form = choose_form(settings)
-        seal = seal_book(settings)
+        seal = seal_book(settings, store)
     except BaseException:
         store.close()
         raise
@@ -369,7 +371,7 @@ def make_application(settings: Settings) -> web.Application:
         lease_s=settings.lease_s,
         overdue_s=settings.overdue_s,
         pages=pages,
-        trust=TrustBook(functools.partial(open_lists, settings)),
+        trust=TrustBook(functools.partial(open_lists, settings, store)),
         minter=make_minter(settings),
         seal=seal,
         stamp_authorities=stamp_authorities(settings),
@@ -449,7 +451,7 @@ async def _tend_revocations(services: Services, snapshot_s: float) -> None:
     while True:
         try:
             await resume_runs(services)
-            if loop.time() >= publish_at:
+            if loop.time() >= publish_at or await is_signed_by_another(services):
                 await publish_snapshot(services)
                 publish_at = loop.time() + snapshot_s
         except (UnavailableError, SigningError) as error:

@@ -79,10 +79,11 @@ class StoreDesk:
         from printsvc.app import clock, key_folder
         from printsvc.flows.keys import overview
         from printsvc.flows.seal import seal_documents
+        from printsvc.flows.trust import find_list_signer_document
 
-        now = clock()
+        now, folder = clock(), key_folder(self._settings)
         told = self._store.read_now(lambda c: overview(c, now=now))
-        return told | {"seals": seal_documents(key_folder(self._settings), now)}
+        return told | {"seals": seal_documents(folder, now), "list_signer": find_list_signer_document(folder, now)}
 
     def register(self, certificate: bytes, key_store: str, begins: datetime | None, ends: datetime | None) -> Any:
         from printsvc.app import clock
@@ -150,12 +151,19 @@ def with_desk(function: Any) -> Any:
     )
     @click.option("--json", "as_json", is_flag=True, help="As JSON.")
     def wrapped(url: str | None, token_file: Path | None, **rest: Any) -> Any:
+        from printsvc.cli.exposed import warn_of_exposed
+
         settings = read_admin_settings()
+        warn_of_exposed(settings, rest.get("csca_passphrase_file"), *_keys_in(rest.get("csca_dir")))
         return function(settings, lambda: open_desk(settings, url, token_file), **rest)
 
     wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
     wrapped.__click_params__ += getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     return wrapped
+
+
+def _keys_in(folder: Path | None) -> list[Path]:
+    return list(folder.glob("*.key.pem")) if folder is not None else []
 
 
 def read_admin_settings() -> Settings:

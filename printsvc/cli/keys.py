@@ -95,6 +95,7 @@ def init_csca(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) ->
     """Make the country's signing authority, once, and register its certificate. Run again, it changes nothing."""
     from printsvc.app import clock
     from printsvc.flows.keymaking import make_authority
+    from printsvc.flows.keys import compromised_certificates
 
     folder, passphrase = _csca_place(settings, csca)
     with folder.locked(), desk() as opened:
@@ -106,6 +107,7 @@ def init_csca(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) ->
             common_name=csca["name"] or f"CSCA {settings.country}",
             now=clock(),
             random_bytes=_random_bytes(),
+            without=compromised_certificates(_records(opened)),
         )
         document = opened.register(authority.certificate, "file", None, None)
     kid = document["thumbprint"][:16]
@@ -147,7 +149,24 @@ def plan(settings: Settings, desk: OpenDesk, as_json: bool, **wanted: Any) -> No
             f"Planned already: {kid} from {period[0]} until {period[1]}; nothing was changed.",
             f"Đã có kế hoạch: {kid} từ {period[0]} đến {period[1]}; không thay đổi gì.",
         )
-    _tell(as_json, {"signer": document, "made": new}, line)
+    _tell(as_json, {"signer": document, "made": new}, line, *_cut_short(document))
+
+
+def _cut_short(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say that the last certificates of a signer would not count for 12 months: nothing outlives its signer."""
+    from printsvc.credential.life import CERTIFICATE_VALIDITY
+    from printsvc.flows.keys import record_of_document
+
+    record = record_of_document(document)
+    left = record.not_after - record.signing_until
+    if left >= CERTIFICATE_VALIDITY:
+        return []
+    return [
+        (
+            f"Its last certificates count for {left.days} days, not for 12 months: plan it nearer to its time.",
+            f"Giấy ký cuối kỳ chỉ có hiệu lực {left.days} ngày thay vì 12 tháng: hãy lập kế hoạch gần ngày ký hơn.",
+        )
+    ]
 
 
 @keys.command("rotate")
@@ -224,6 +243,51 @@ def seal(as_json: bool, **csca: Any) -> None:
     )
 
 
+@keys.command("list-signer")
+@_csca_place_options
+@with_desk
+def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) -> None:
+    """Make the key that signs the trust list, under the CSCA; services find it within a minute, without a restart.
+
+    Where there is one with more than 60 days left, it changes nothing. `serve` makes it by itself where the CSCA's key
+    is among the other key files.
+    """
+    from printsvc.app import clock, key_folder, passphrase
+    from printsvc.flows.keymaking import find_authority, no_authority
+    from printsvc.flows.keys import compromised_certificates
+    from printsvc.flows.trust import find_list_signer_document, list_signer_document, open_list_signer
+
+    now, own = clock(), key_folder(settings)
+    place, opened_by = _csca_place(settings, csca)
+    with desk() as opened:
+        compromised = compromised_certificates(_records(opened))
+    authority = find_authority(place, opened_by, now, without=compromised)
+    if authority is None:
+        raise no_authority()
+    before = find_list_signer_document(own, now)
+    signer = open_list_signer(
+        own,
+        passphrase(settings, own),
+        now=now,
+        random_bytes=_random_bytes(),
+        authority=authority,
+        compromised=compromised,
+    )
+    assert signer is not None
+    document = list_signer_document(signer.certificate)
+    new = document != before
+    said = ("made", "đã tạo") if new else ("is there already", "đã có sẵn")
+    kid = document["thumbprint"][:16]
+    _tell(
+        as_json,
+        {"list_signer": document, "made": new},
+        (
+            f"List signer {kid} {said[0]}, valid until {document['not_after']}.",
+            f"Khóa ký danh sách tin cậy {kid} {said[1]}, có hiệu lực đến {document['not_after']}.",
+        ),
+    )
+
+
 @keys.command("list")
 @with_desk
 def list_keys(settings: Settings, desk: OpenDesk, as_json: bool) -> None:
@@ -254,6 +318,9 @@ def list_keys(settings: Settings, desk: OpenDesk, as_json: bool) -> None:
         [s["thumbprint"][:16], "", s["role"], s["state"], s["not_before"], s["not_after"], s["not_after"], "file", ""]
         for s in answer.get("seals", ())
     ]
+    if (one := answer.get("list_signer")) is not None:
+        kid, begins, ends = one["thumbprint"][:16], one["not_before"], one["not_after"]
+        rows.append([kid, "", one["role"], "signing", begins, ends, ends, one["key_store"], ""])
     _table("Signers", columns, rows, "There is no signer. / Chưa có khóa ký nào.")
     for alarm in answer["alarms"]:
         kid, what = alarm["thumbprint"][:16], alarm["ending"]
@@ -305,7 +372,13 @@ def compromise(settings: Settings, desk: OpenDesk, as_json: bool, kid: str, reas
         *(_stale_lines(answer) if yes else ()),
         ("The signer is compromised: it is off the trust list.", "Khóa ký đã bị lộ: đã rút khỏi danh sách tin cậy."),
         after,
+        *(_reissue_lines(answer) if answer["certificates"] else ()),
     )
+
+
+def _reissue_lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    command = f"printsvc reissue --signer {answer['signer']['thumbprint'][:16]}"
+    return [(f"Its certificates must be issued again: {command}", f"Cần cấp lại các giấy đã ký: {command}")]
 
 
 def _stale_lines(answer: dict[str, Any]) -> list[tuple[str, str]]:
@@ -372,10 +445,11 @@ def _authority(
     settings: Settings, desk: Desk, given: dict[str, Any], records: list[SignerRecord], now: datetime
 ) -> Callable[[], Authority]:
     from printsvc.flows.keymaking import find_authority, no_authority
+    from printsvc.flows.keys import compromised_certificates
 
     def find() -> Authority:
         folder, passphrase = _csca_place(settings, given)
-        authority = find_authority(folder, passphrase, now)
+        authority = find_authority(folder, passphrase, now, without=compromised_certificates(records))
         if authority is None:
             raise no_authority()
         if authority.certificate not in {record.certificate for record in records}:

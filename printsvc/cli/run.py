@@ -24,7 +24,9 @@ def _settings(development: bool, data_dir: Path | None, host: str | None, port: 
 def _run(settings: Any) -> None:
     from printsvc import log
     from printsvc.app import serve
+    from printsvc.cli.exposed import warn_of_exposed
 
+    warn_of_exposed(settings)
     os.umask(0o077)  # names and numbers are in the database, keys and tokens beside it
     log.configure(settings.log_level)
 

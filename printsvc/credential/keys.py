@@ -77,6 +77,10 @@ class Signer(Protocol):
         """
         ...
 
+    def check(self) -> None:
+        """Do nothing where the key can be reached. Raises SignerError."""
+        ...
+
 
 class NewKey(Protocol):
     """A key that was just made. Until `keep` returns it belongs to nobody, and a later `make_key` may clear it away."""
@@ -134,6 +138,9 @@ class LocalSigner:
             r, s = decode_dss_signature(self.private_key.sign(data, _ES256))
             return r.to_bytes(_EC_WIDTH, "big") + s.to_bytes(_EC_WIDTH, "big")
         return self.private_key.sign(data, _PS256, hashes.SHA256())
+
+    def check(self) -> None:
+        """Do nothing: the key is here."""
 
 
 def make_private_key(algorithm: Algorithm = Algorithm.ES256) -> PrivateKey:

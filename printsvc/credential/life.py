@@ -161,6 +161,11 @@ def alarms(records: Sequence[SignerRecord], now: datetime) -> list[Alarm]:
     return sorted((alarm for alarm in found if alarm is not None), key=lambda alarm: alarm.at)
 
 
+def alarm_level(at: datetime, now: datetime) -> int | None:
+    """Return the smallest of 60, 30 and 7 days that is reached before `at`; None where it is further off."""
+    return min((level for level in ALARM_DAYS if (at - now) // _DAY <= level), default=None)
+
+
 def check_plan(
     *, not_before: datetime, not_after: datetime, signing_from: datetime, signing_until: datetime, now: datetime
 ) -> None:
@@ -201,6 +206,5 @@ def _turn(record: SignerRecord) -> tuple[datetime, datetime, str]:
 
 
 def _alarm(record: SignerRecord, ending: Ending, at: datetime, now: datetime) -> Alarm | None:
-    days = (at - now) // _DAY
-    levels = [level for level in ALARM_DAYS if days <= level]
-    return Alarm(record, ending, at, days, min(levels)) if levels else None
+    level = alarm_level(at, now)
+    return None if level is None else Alarm(record, ending, at, (at - now) // _DAY, level)

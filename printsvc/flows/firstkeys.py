@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from printsvc.credential.keys import KeyStore
 from printsvc.credential.life import SIGNING_PERIOD, find_signing
 from printsvc.flows.keymaking import Wanted, make_authority, make_signer
-from printsvc.flows.keys import register, start
+from printsvc.flows.keys import compromised_certificates, register, start
 from printsvc.store import signers as signer_store
 from printsvc.store.engine import Store
 from printsvc.store.keyfile import KeyFolder
@@ -50,6 +50,7 @@ def make_development_signer(
             common_name=f"{country} DEVELOPMENT CSCA",
             now=now,
             random_bytes=random_bytes,
+            without=compromised_certificates(known),
         )
         store.submit(lambda c: register(c, authority.certificate, key_store=keys.name, now=now, actor=ACTOR)).result()
         certificate = make_signer(

@@ -6,7 +6,7 @@ A private key is durable before anybody registers its certificate: a kill in bet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -61,9 +61,13 @@ def make_authority(
     common_name: str,
     now: datetime,
     random_bytes: Callable[[int], bytes],
+    without: Collection[bytes] = (),
 ) -> tuple[Authority, bool]:
-    """Return the CSCA of this folder, and whether it was made now. Call it with the folder locked."""
-    found = find_authority(folder, passphrase, now)
+    """Return the CSCA of this folder, and whether it was made now. Call it with the folder locked.
+
+    `without` are certificates (DER) that are not to be taken: those that are compromised.
+    """
+    found = find_authority(folder, passphrase, now, without=without)
     if found is not None:
         return found, False
     key = make_private_key()
@@ -80,14 +84,31 @@ def make_authority(
     return Authority(certificate, key), True
 
 
-def find_authority(folder: KeyFolder, passphrase: bytes, now: datetime) -> Authority | None:
-    """Return the newest CSCA of this folder that is valid. Raises SigningError for a wrong passphrase."""
+def find_authority(
+    folder: KeyFolder, passphrase: bytes, now: datetime, *, without: Collection[bytes] = ()
+) -> Authority | None:
+    """Return the newest CSCA of this folder that is valid and none of `without` (DER).
+
+    Raises SigningError for a wrong passphrase.
+    """
     found = [(read_dsc(one.certificate), one) for one in folder.read() if one.name.startswith("csca")]
-    valid = [(dsc, one) for dsc, one in found if dsc.not_before <= now < dsc.not_after]
+    valid = [(dsc, one) for dsc, one in found if dsc.not_before <= now < dsc.not_after and dsc.der not in without]
     if not valid:
         return None
     _, newest = max(valid, key=lambda pair: (pair[0].not_before, pair[1].name))
     return Authority(newest.certificate, open_private_key(newest.sealed_key, passphrase))
+
+
+def authority_at_hand(
+    folder: KeyFolder, passphrase: bytes, now: datetime, *, needed: bool, without: Collection[bytes] = ()
+) -> Authority | None:
+    """Return `find_authority`; None where its passphrase is another one, unless it is `needed` (SigningError)."""
+    try:
+        return find_authority(folder, passphrase, now, without=without)
+    except SigningError:
+        if needed:
+            raise
+        return None  # the CSCA has a passphrase of its own, and the key that is here still does
 
 
 def make_signer(

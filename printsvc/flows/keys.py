@@ -158,6 +158,11 @@ def get_record(records: Iterable[SignerRecord], name: str) -> SignerRecord:
     return found[0]
 
 
+def compromised_certificates(records: Iterable[SignerRecord]) -> list[bytes]:
+    """Return the certificates (DER) of those in which the trust was ended."""
+    return [record.certificate for record in records if record.state is SignerState.COMPROMISED]
+
+
 # --- documents: what routes answer and commands print
 
 

@@ -154,6 +154,10 @@ class TokenSigner:
         """Return r || s of 64 bytes, or PSS. Raises SignerError."""
         return self.token.sign(self.key_id, data, elliptic=self.algorithm is Algorithm.ES256)
 
+    def check(self) -> None:
+        """Ask the token for the key. Raises SignerError."""
+        self.token.check(self.key_id)
+
 
 def _public(key: TokenKey) -> PublicKey:
     public = serialization.load_der_public_key(key.public)

@@ -92,6 +92,16 @@ async def publish_snapshot(services: Services) -> StoredSnapshot:
     return await _publish(services, drawn, signer, now)
 
 
+async def is_signed_by_another(services: Services) -> bool:
+    """Return whether the newest snapshot is under a signer that no longer signs: it does not wait for its time.
+
+    Where that signer was compromised nobody believes the snapshot. Raises StoreError, SignerError.
+    """
+    signer = services.signers.current(services.clock())
+    newest, _ = await services.store.read(_newest)
+    return newest is not None and parse_cose_sign1(newest.manifest).kid != signer.kid
+
+
 def _is_due(newest: StoredSnapshot, change: int, signer: Signer, now: datetime) -> bool:
     half_over = now - newest.made_at >= (newest.expires_at - newest.made_at) / 2
     return newest.change != change or half_over or parse_cose_sign1(newest.manifest).kid != signer.kid

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,12 +18,12 @@ from typing import Any, Final
 import structlog
 from cryptography import x509
 
-from printsvc.credential.keys import LocalSigner, make_private_key, open_private_key, seal_private_key
+from printsvc.credential.keys import LocalSigner, issued_by, make_private_key, open_private_key, seal_private_key
 from printsvc.credential.sealing import SEAL_ENDS_BEFORE, make_seal_certificate
 from printsvc.domain.form import FormId
 from printsvc.domain.seal import SealPlace, SealSigner, TimeStamping
 from printsvc.errors import SealTimeError, SignerError, SigningError
-from printsvc.flows.keymaking import Authority, find_authority
+from printsvc.flows.keymaking import Authority, authority_at_hand
 from printsvc.store.keyfile import KeyFolder, SealedSigner
 
 PREFIX: Final = "seal-"
@@ -70,6 +70,11 @@ class SealBook:
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _made: OrderedDict[str, asyncio.Future[bytes]] = field(default_factory=OrderedDict)
     _no_stamps_until: datetime = _LONG_AGO
+
+    @property
+    def key(self) -> SealKey | None:
+        """Who sealed last in this process, or was found to."""
+        return self._key
 
     async def get_key(self, now: datetime) -> SealKey:
         """Return who seals. Raises SignerError where nobody does, SigningError where the key cannot be opened."""
@@ -133,34 +138,70 @@ def open_seal_key(
     now: datetime,
     random_bytes: Callable[[int], bytes],
     authority: Authority | None = None,
+    compromised: Collection[bytes] = (),
 ) -> SealKey | None:
     """Return who seals: the key `seal-…` of the folder; where the CSCA's key is at hand, one is made in time.
 
-    None where there is neither. Raises SigningError for a wrong passphrase.
+    `compromised` are certificates (DER) of CSCAs: what is under one of them seals only as long as there is nothing
+    else. None where there is neither. Raises SigningError for a wrong passphrase.
     """
-    with folder.locked():
-        found = [one for one in folder.read() if one.name.startswith(PREFIX)]
-        signers = [LocalSigner(one.certificate, open_private_key(one.sealed_key, passphrase)) for one in found]
-        usable = [signer for signer in signers if _in_force(signer.certificate, now)]
-        best = max(usable, key=lambda signer: signer.not_after, default=None)
-        csca = authority or _authority_here(folder, passphrase, now, needed=best is None)
-        if best is not None and (csca is None or best.not_after - now > SEAL_ENDS_BEFORE):
-            return SealKey(best, _issuers(folder, best.certificate))
-        if csca is None:
-            return None
-        key = make_private_key()
-        certificate = make_seal_certificate(
-            key.public_key(),
-            csca=csca.certificate,
-            csca_key=csca.key,
-            serial=int.from_bytes(b"\x01" + random_bytes(15), "big"),
-            now=now.replace(microsecond=0),
-        )
-        made = LocalSigner(certificate, key)
-        if best is not None and best.not_after >= made.not_after:  # the CSCA itself ends: a new one is no longer
-            return SealKey(best, (csca.certificate,))
-        folder.write(SealedSigner(PREFIX + made.kid.hex(), certificate, seal_private_key(key, passphrase)))
-        return SealKey(made, (csca.certificate,))
+    best = _kept_seal(folder, passphrase, now, compromised)
+    csca = authority or authority_at_hand(folder, passphrase, now, needed=best is None, without=compromised)
+    if best is not None and (csca is None or _lasts(best, now, compromised)):
+        return SealKey(best, _issuers(folder, best.certificate))
+    if csca is None:
+        return None
+    try:
+        with folder.locked():
+            best = _kept_seal(folder, passphrase, now, compromised)  # another process may have been here
+            if best is not None and _lasts(best, now, compromised):
+                return SealKey(best, _issuers(folder, best.certificate))
+            return SealKey(_make_seal(folder, passphrase, csca, best, now, random_bytes), (csca.certificate,))
+    except SigningError:
+        if best is None or authority is not None:
+            raise
+        return SealKey(best, _issuers(folder, best.certificate))  # no new key can be stored; the one that is here seals
+
+
+def _kept_seal(
+    folder: KeyFolder, passphrase: bytes, now: datetime, compromised: Collection[bytes]
+) -> LocalSigner | None:
+    found = [one for one in folder.read() if one.name.startswith(PREFIX)]
+    signers = [LocalSigner(one.certificate, open_private_key(one.sealed_key, passphrase)) for one in found]
+    usable = [signer for signer in signers if _in_force(signer.certificate, now)]
+    return max(usable, key=lambda one: (not _is_lost(one, compromised), one.not_after), default=None)
+
+
+def _lasts(kept: LocalSigner, now: datetime, compromised: Collection[bytes]) -> bool:
+    return not _is_lost(kept, compromised) and kept.not_after - now > SEAL_ENDS_BEFORE
+
+
+def _is_lost(signer: LocalSigner, compromised: Collection[bytes]) -> bool:
+    return any(issued_by(signer.certificate, one) for one in compromised)
+
+
+def _make_seal(
+    folder: KeyFolder,
+    passphrase: bytes,
+    csca: Authority,
+    best: LocalSigner | None,
+    now: datetime,
+    random_bytes: Callable[[int], bytes],
+) -> LocalSigner:
+    key = make_private_key()
+    certificate = make_seal_certificate(
+        key.public_key(),
+        csca=csca.certificate,
+        csca_key=csca.key,
+        serial=int.from_bytes(b"\x01" + random_bytes(15), "big"),
+        now=now.replace(microsecond=0),
+    )
+    made = LocalSigner(certificate, key)
+    of_this_csca = best is not None and issued_by(best.certificate, csca.certificate)
+    if best is not None and of_this_csca and best.not_after >= made.not_after:
+        return best  # the CSCA itself ends: a new one is no longer
+    folder.write(SealedSigner(PREFIX + made.kid.hex(), certificate, seal_private_key(key, passphrase)))
+    return made
 
 
 def seal_documents(folder: KeyFolder, now: datetime) -> list[dict[str, Any]]:
@@ -183,15 +224,6 @@ def seal_documents(folder: KeyFolder, now: datetime) -> list[dict[str, Any]]:
     return [
         one | {"state": "replaced"} if one["state"] == "sealing" and one["not_after"] != newest else one for one in told
     ]
-
-
-def _authority_here(folder: KeyFolder, passphrase: bytes, now: datetime, *, needed: bool) -> Authority | None:
-    try:
-        return find_authority(folder, passphrase, now)
-    except SigningError:
-        if needed:
-            raise
-        return None  # the CSCA has a passphrase of its own, and the key that is here still seals
 
 
 def _issuers(folder: KeyFolder, certificate: bytes) -> tuple[bytes, ...]:

@@ -25,7 +25,9 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 TRY_AGAIN = timedelta(seconds=15)
-"""After which a key that could not be opened is tried again: a token is plugged in, a file is copied."""
+"""After which a key that could not be opened is tried again, and one that is open is asked whether it still is."""
+TRY_TOKEN_AGAIN = timedelta(seconds=3)
+"""The same of a key that is there and cannot be reached: doses wait for it."""
 RENEW_BEFORE = timedelta(days=7)
 _TRIES = 5
 _USABLE = (SignerState.PLANNED, SignerState.SIGNING)
@@ -163,17 +165,25 @@ class FollowedSigners:
             name = record.thumbprint
             if record.role is not SignerRole.DSC or record.state not in _USABLE:
                 continue
-            if name in before.opened:
+            tried = name in self._tried_at and now < self._tried_at[name] + _pause(before.closed.get(name))
+            if name in before.opened and tried:
                 opened[name] = before.opened[name]
-            elif name in before.closed and now < self._tried_at[name] + TRY_AGAIN:
+            elif name in before.closed and tried:
                 closed[name] = before.closed[name]
             else:
                 self._tried_at[name] = now
                 try:
-                    opened[name] = self._key_store(record.key_store).open(record.certificate)
+                    opened[name] = self._opened_or_asked(before.opened.get(name), record)
                 except PrintsvcError as error:
                     closed[name] = error
         return _View(version, records, opened, closed, next_due(records, now))
+
+    def _opened_or_asked(self, signer: Signer | None, record: SignerRecord) -> Signer:
+        """Return who signs with the key of this record. Raises SigningError, SignerError."""
+        if signer is None:
+            return self._key_store(record.key_store).open(record.certificate)
+        signer.check()  # a token may be gone by now: that is said before the next dose is refused
+        return signer
 
     def _key_store(self, name: str) -> KeyStore:
         if name not in self._key_stores:
@@ -219,6 +229,10 @@ async def load_trust_list(store: Store) -> TrustList:
     """Return the trust list: every DSC that was ever published, but for the compromised."""
     trusted = await store.read(signer_store.read_trusted)
     return make_trust_list(trusted.certificates, version=trusted.version, made_at=trusted.changed_at)
+
+
+def _pause(error: PrintsvcError | None) -> timedelta:
+    return TRY_TOKEN_AGAIN if isinstance(error, SignerError) else TRY_AGAIN
 
 
 def _nobody() -> SignerError:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sqlalchemy import Connection
@@ -20,22 +20,25 @@ from sqlalchemy import Connection
 from printsvc.credential.dsc import Kid, Usage, read_dsc
 from printsvc.credential.keys import LocalSigner, make_private_key, open_private_key, seal_private_key
 from printsvc.credential.trust import TrustList, make_trust_list
+from printsvc.credential.trustdoc import encode_time
 from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey
 from printsvc.credential.trustentry import encode_kid, encode_public_key, fingerprint, parse_base64, refuse
 from printsvc.credential.trustimport import Difference, ListFile, ReadList, compare, read_list
 from printsvc.credential.trustsigned import ListSigner, in_force, is_list_signer, make_list_signer, sign_trust_list
-from printsvc.errors import InputError, NotFoundError, Problem, SignerError
-from printsvc.flows.keymaking import find_authority
+from printsvc.errors import InputError, NotFoundError, Problem, SignerError, SigningError, StoreError
+from printsvc.flows.keymaking import Authority, authority_at_hand
 from printsvc.store import trust as trust_store
 from printsvc.store.engine import Store
 from printsvc.store.keyfile import KeyFolder, SealedSigner
-from printsvc.store.signers import read_authorities, read_compromised, read_trusted
+from printsvc.store.signers import lock_signers, read_authorities, read_compromised, read_trusted
 from printsvc.store.trust import StoredKey, TrustSource
 
 SOURCE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _OWN, _IMPORTED = "own", "imported"
 _SIGN_AGAIN: Final = timedelta(hours=1)
 _RENEW_SIGNER: Final = timedelta(days=60)
+_LOOK_AGAIN_IN_VAIN: Final = timedelta(seconds=15)
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +61,40 @@ class TrustBook:
     def __init__(self, open_signer: Callable[[datetime], ListSigner | None] | None = None) -> None:
         self.list_signer: ListSigner | None = None
         self._open_signer = open_signer
-        self._opened_at = datetime.min.replace(tzinfo=UTC)
+        self._opened_at = _LONG_AGO
+        self._closed_by: SigningError | StoreError | None = None
+        self._opening = asyncio.Lock()
         self._held: Loaded | None = None
         self._signed: tuple[int, datetime, str] | None = None
+
+    @property
+    def is_to_sign(self) -> bool:
+        """Whether lists are signed here where a key is found."""
+        return self._open_signer is not None or self.list_signer is not None
 
     async def get_list_signer(self, now: datetime) -> ListSigner:
         """Return who signs our list, opened anew where that was an hour ago.
 
         Raises SignerError where nobody does, SigningError where the key cannot be opened.
         """
-        if self._open_signer is not None and not timedelta() <= now - self._opened_at < _SIGN_AGAIN:
-            self.list_signer = await asyncio.to_thread(self._open_signer, now)
-            self._opened_at = now
+        async with self._opening:  # who asks meanwhile waits for the answer
+            good_for = _SIGN_AGAIN if self.list_signer is not None else _LOOK_AGAIN_IN_VAIN
+            if self._open_signer is not None and not timedelta() <= now - self._opened_at < good_for:
+                self._opened_at = now
+                try:
+                    self.list_signer = await asyncio.to_thread(self._open_signer, now)
+                    self._closed_by = None
+                except (SigningError, StoreError) as error:
+                    # Who signed until now may go on: verifiers need a list that is fresh.
+                    if self.list_signer is None or not in_force(self.list_signer.certificate, now):
+                        self.list_signer, self._closed_by = None, error
+        if self._closed_by is not None:
+            raise self._closed_by.with_traceback(None)  # raised again and again, it would grow
         if self.list_signer is None:
             raise SignerError(
-                "Nobody signs trust lists here: this machine has neither a list signer nor the CSCA's key.",
-                vi="Máy này không có khóa ký danh sách tin cậy.",
-                retry_after_s=3600,
+                "Nobody signs trust lists here: make a key with printsvc keys list-signer.",
+                vi="Chưa có khóa ký danh sách tin cậy: hãy chạy printsvc keys list-signer.",
+                retry_after_s=60,
             )
         return self.list_signer
 
@@ -92,12 +112,13 @@ class TrustBook:
         if _OWN not in versions or versions[_OWN][1] != digest:
             await store.write(lambda c: _bring_up_to_date(c, now))
         self._held = await store.read(_read_all)
+        self._opened_at = _LONG_AGO  # a CSCA may have come or gone, and who signs lists with it
         return self._held
 
     async def signed(self, store: Store, now: datetime) -> str:
         """Return the JWS over our list, at most an hour old. Raises SignerError where nobody signs lists."""
-        signer = await self.get_list_signer(now)
         own = (await self.load(store, now)).own
+        signer = await self.get_list_signer(now)
         if self._signed is not None:
             version, signed_at, text = self._signed
             if version == own.version and timedelta() <= now - signed_at < _SIGN_AGAIN:
@@ -195,37 +216,85 @@ async def get_source(store: Store, source: str) -> tuple[TrustSource, list[Trust
 
 
 def open_list_signer(
-    folder: KeyFolder, passphrase: bytes, *, now: datetime, random_bytes: Callable[[int], bytes]
+    folder: KeyFolder,
+    passphrase: bytes,
+    *,
+    now: datetime,
+    random_bytes: Callable[[int], bytes],
+    authority: Authority | None = None,
+    compromised: Collection[bytes] = (),
 ) -> LocalSigner | None:
-    """Return who signs our trust list: the key `list-…` of the folder; where the CSCA's key is there, one is made.
+    """Return who signs our trust list: the key `list-…` of the folder; where the CSCA's key is at hand, one is made.
 
-    A new one is made 60 days before the last ends. None where there is neither. Raises SigningError for a wrong
-    passphrase.
+    A new one is made 60 days before the last ends, and where `authority` is another than its CSCA. `compromised` are
+    certificates (DER) of CSCAs: what is under one of them signs only as long as there is nothing else. None where there
+    is neither. Raises SigningError for a wrong passphrase, and where a key cannot be stored.
     """
-    with folder.locked():
-        signers = [
-            LocalSigner(one.certificate, open_private_key(one.sealed_key, passphrase))
-            for one in folder.read()
-            if one.name.startswith("list-") and in_force(one.certificate, now)
-        ]
-        best = max(signers, key=lambda signer: signer.not_after, default=None)
-        csca = find_authority(folder, passphrase, now)
-        if csca is None:
-            return best
-        lasts = best is not None and best.not_after - now > _RENEW_SIGNER
-        if best is not None and lasts and is_list_signer(best.certificate, csca.certificate):
-            return best
-        key = make_private_key()
-        certificate = make_list_signer(
-            key.public_key(),
-            csca=csca.certificate,
-            csca_key=csca.key,
-            serial=int.from_bytes(b"\x01" + random_bytes(15), "big"),
-            now=now.replace(microsecond=0),
-        )
-        made = LocalSigner(certificate, key)
-        folder.write(SealedSigner(f"list-{made.kid.hex()}", certificate, seal_private_key(key, passphrase)))
-        return made
+    kept = _kept_list_signer(folder, passphrase, now, compromised)
+    csca = authority or authority_at_hand(folder, passphrase, now, needed=kept is None, without=compromised)
+    if csca is None or _still_good(kept, csca, now):
+        return kept
+    try:
+        with folder.locked():
+            kept = _kept_list_signer(folder, passphrase, now, compromised)  # another process may have been here
+            if _still_good(kept, csca, now):
+                return kept
+            key = make_private_key()
+            certificate = make_list_signer(
+                key.public_key(),
+                csca=csca.certificate,
+                csca_key=csca.key,
+                serial=int.from_bytes(b"\x01" + random_bytes(15), "big"),
+                now=now.replace(microsecond=0),
+            )
+            made = LocalSigner(certificate, key)
+            folder.write(SealedSigner(f"list-{made.kid.hex()}", certificate, seal_private_key(key, passphrase)))
+            return made
+    except SigningError:
+        if kept is None or authority is not None:
+            raise
+        return kept  # the folder takes no new key, and the one that is here still signs
+
+
+def list_signer_document(certificate: bytes) -> dict[str, Any]:
+    """Return what is told of who signs our trust list, as JSON."""
+    dsc = read_dsc(certificate)
+    return {
+        "thumbprint": dsc.thumbprint,
+        "role": "list",
+        "not_before": encode_time(dsc.not_before),
+        "not_after": encode_time(dsc.not_after),
+        "key_store": "file",
+    }
+
+
+def find_list_signer_document(folder: KeyFolder, now: datetime) -> dict[str, Any] | None:
+    """Return what is told of the newest list signer of a folder that is in force; no key is opened."""
+    there = [one.certificate for one in folder.read() if one.name.startswith("list-")]
+    newest = max((one for one in there if in_force(one, now)), key=lambda one: read_dsc(one).not_after, default=None)
+    return None if newest is None else list_signer_document(newest)
+
+
+def _kept_list_signer(
+    folder: KeyFolder, passphrase: bytes, now: datetime, compromised: Collection[bytes]
+) -> LocalSigner | None:
+    signers = [
+        LocalSigner(one.certificate, open_private_key(one.sealed_key, passphrase))
+        for one in folder.read()
+        if one.name.startswith("list-") and in_force(one.certificate, now)
+    ]
+
+    def rank(signer: LocalSigner) -> tuple[bool, datetime]:
+        return not any(is_list_signer(signer.certificate, one) for one in compromised), signer.not_after
+
+    return max(signers, key=rank, default=None)
+
+
+def _still_good(kept: LocalSigner | None, csca: Authority, now: datetime) -> bool:
+    if kept is None or not is_list_signer(kept.certificate, csca.certificate):
+        return False
+    ends = min(now + _RENEW_SIGNER, read_dsc(csca.certificate).not_after)  # none is longer than its CSCA
+    return kept.not_after >= ends
 
 
 def _refuse_older(before: TrustSource, file: ListFile, read: ReadList, difference: Difference) -> None:
@@ -264,6 +333,8 @@ def _note(
 def _bring_up_to_date(connection: Connection, now: datetime) -> None:
     """Bring versions and published certificates to what signers and imported keys are now."""
     trust_store.lock_trust(connection)
+    # What is published and what is noted must be of one moment: a signer that ends in between would stay published.
+    lock_signers(connection, to_change=False)
     own = _own_ders(connection)
     imported = trust_store.list_keys(connection)
     trust_store.note_content(connection, _OWN, _own_digest(connection), now=now)

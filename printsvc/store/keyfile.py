@@ -5,12 +5,15 @@ A name is `csca` or `dsc-<kid>`. Files are written whole or not at all (a tempor
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from printsvc.errors import SigningError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +31,27 @@ class KeyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out while a key is made: two that start at once must not make two signers."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder / "lock").open("a+") as lock:
+        """Keep other processes out while a key is made: two that start at once must not make two signers.
+
+        Raises SigningError (`key_folder_closed`) where this user may not write here.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.folder / "lock").open("a+")
+        except OSError as error:
+            raise _closed(self.folder, error) from None
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def read(self) -> list[SealedSigner]:
-        """Return every signer that is complete, by name."""
+        """Return every signer that is complete and that this user may read, by name."""
         found = []
-        for certificate in sorted(self.folder.glob("*.der")):
-            key = certificate.with_suffix(".key.pem")
-            if key.exists():
-                found.append(SealedSigner(certificate.stem, certificate.read_bytes(), key.read_bytes()))
+        with contextlib.suppress(OSError):  # the folder itself may be another user's
+            for certificate in sorted(self.folder.glob("*.der")):
+                with contextlib.suppress(OSError):
+                    key = certificate.with_suffix(".key.pem").read_bytes()
+                    found.append(SealedSigner(certificate.stem, certificate.read_bytes(), key))
         return found
 
     def write(self, signer: SealedSigner) -> None:
@@ -75,6 +86,15 @@ class KeyFolder:
             name = path.name.removesuffix(".key.pem")
             if name not in known and not (self.folder / f"{name}.der").exists():
                 path.unlink()
+
+
+def _closed(folder: Path, error: OSError) -> SigningError:
+    why = os.strerror(error.errno or 0)
+    return SigningError(
+        f"No key can be stored in {folder}: {why}.",
+        vi=f"Không lưu được khóa vào {folder}: {why}.",
+        code="key_folder_closed",
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

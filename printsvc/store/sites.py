@@ -67,6 +67,9 @@ def _site(row: Row[Any]) -> Site:
 
 # --- tokens
 
+TOKEN_ID = 12
+"""Characters of a token's digest by which people name it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -88,6 +91,31 @@ def find_caller(connection: Connection, token: str) -> Caller | None:
     query = select(api_tokens).where(api_tokens.c.token_sha256 == digest(token), api_tokens.c.revoked_at.is_(None))
     row = connection.execute(query).first()
     return Caller(row.name, row.role, row.site_id) if row else None
+
+
+def list_tokens(connection: Connection) -> list[dict[str, Any]]:
+    """Return every token, oldest first: id (the beginning of its digest), role, name, site_id and both times."""
+    query = select(api_tokens).order_by(api_tokens.c.created_at, api_tokens.c.token_sha256)
+    names = ("role", "name", "site_id", "created_at", "revoked_at")
+    return [
+        {"id": row.token_sha256[:TOKEN_ID]} | {name: getattr(row, name) for name in names}
+        for row in connection.execute(query)
+    ]
+
+
+def revoke_token(connection: Connection, token_id: str, *, now: datetime) -> Caller:
+    """End the token whose digest begins so, and return who held it; one that has ended stays as it is.
+
+    Raises NotFoundError where there is none, or more than one.
+    """
+    wanted = token_id.strip().lower()
+    is_id = len(wanted) >= TOKEN_ID and set(wanted) <= set("0123456789abcdef")
+    mine = api_tokens.c.token_sha256.startswith(wanted, autoescape=True)
+    rows = connection.execute(select(api_tokens).where(mine)).all() if is_id else []
+    if len(rows) != 1:
+        raise NotFoundError("There is no such token.", vi="Không có mã truy cập này.")
+    connection.execute(update(api_tokens).where(mine, api_tokens.c.revoked_at.is_(None)).values(revoked_at=now))
+    return Caller(rows[0].name, rows[0].role, rows[0].site_id)
 
 
 # --- agents

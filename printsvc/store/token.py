@@ -52,6 +52,7 @@ class Token:
         self._module, self._label, self._pin = module, label, pin
         self._session: Session | None = None
         self._private: dict[bytes, Any] = {}
+        self._refused_pin: str | None = None
 
     def make_key(self, key_id: bytes, *, elliptic: bool) -> TokenKey:
         """Make a key that signs and never leaves the token: P-256, or RSA of 3072 bits."""
@@ -112,13 +113,10 @@ class Token:
 
     def sign(self, key_id: bytes, data: bytes, *, elliptic: bool) -> bytes:
         """Return r || s (64 bytes) over SHA-256 of `data`, or its PSS signature with a salt of 32 bytes."""
-        from pkcs11 import MGF, Attribute, Mechanism, ObjectClass
+        from pkcs11 import MGF, Mechanism
 
         def sign(session: Session) -> bytes:
-            key: Any = self._private.get(key_id)
-            if key is None:
-                wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
-                key = self._private[key_id] = list(session.get_objects(wanted))[0]  # noqa: RUF015 (ends the search)
+            key = self._private_key(session, key_id)
             if elliptic:
                 # Hashed here: not every token hashes, all of them sign a digest.
                 return bytes(key.sign(hashlib.sha256(data).digest(), mechanism=Mechanism.ECDSA))
@@ -126,6 +124,21 @@ class Token:
             return bytes(key.sign(data, mechanism=Mechanism.SHA256_RSA_PKCS_PSS, mechanism_param=salt))
 
         return self._use(sign)
+
+    def check(self, key_id: bytes) -> None:
+        """Do nothing where the token answers and has this private key; it is asked, whatever was opened before."""
+        from pkcs11 import Attribute
+
+        self._use(lambda session: self._private_key(session, key_id)[Attribute.ID])
+
+    def _private_key(self, session: Session, key_id: bytes) -> Any:
+        from pkcs11 import Attribute, ObjectClass
+
+        key = self._private.get(key_id)
+        if key is None:
+            wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.ID: key_id}
+            key = self._private[key_id] = list(session.get_objects(wanted))[0]  # noqa: RUF015 (ends the search)
+        return key
 
     def _use(self, work: Callable[[Session], T]) -> T:
         """Run `work` in the session; where the token has forgotten that, once more in another."""
@@ -149,11 +162,18 @@ class Token:
 
     def _open(self) -> Session:
         import pkcs11
-        from pkcs11.exceptions import UserAlreadyLoggedIn
+        from pkcs11.exceptions import PinIncorrect, PinInvalid, PinLenRange, UserAlreadyLoggedIn
 
         token = pkcs11.lib(str(self._module)).get_token(token_label=self._label)
+        pin = self._pin()
+        if pin == self._refused_pin:
+            # Whoever asks again and again with a wrong PIN locks the token, and every other process out of it.
+            raise self._unavailable("PinIncorrect; the same PIN is not tried again before a restart")
         try:
-            self._session = token.open(rw=True, user_pin=self._pin())
+            self._session = token.open(rw=True, user_pin=pin)
+        except (PinIncorrect, PinInvalid, PinLenRange):
+            self._refused_pin = pin
+            raise
         except UserAlreadyLoggedIn:  # the login is the process's: another Token has it
             self._session = token.open(rw=True)
         return self._session

@@ -82,7 +82,7 @@ async def readyz(request: web.Request) -> web.Response:
             failing.append({"code": error.code, "detail": error.en, "detail_vi": error.vi})
     status = "unavailable" if failing else "ok"
     services = request.app[SERVICES]
-    body = {"status": status, "failing": failing, "warnings": warnings(services, services.clock())}
+    body = {"status": status, "failing": failing, "warnings": await warnings(services, services.clock())}
     return web.json_response(body, status=503 if failing else 200)
 
 

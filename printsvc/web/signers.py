@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,17 +19,24 @@ from prometheus_client.registry import Collector
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from printsvc.credential.life import ALIVE, Ending, alarms, signing_covered_until
+from printsvc.credential.dsc import read_dsc
+from printsvc.credential.life import ALIVE, Ending, alarm_level, alarms, signing_covered_until
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
-from printsvc.errors import InputError, Problem, SignerError
+from printsvc.errors import InputError, PrintsvcError, Problem, SignerError
 from printsvc.flows.keys import compromise, get_record, overview, register, signer_document, stale_document, start
 from printsvc.flows.services import Services
+from printsvc.flows.trust import list_signer_document
 from printsvc.store.signers import list_records
 from printsvc.web.access import ADMIN, require
 from printsvc.web.bodies import read_model
 from printsvc.web.keys import SERVICES
 
 _DAY = timedelta(days=1)
+_OTHERS = {
+    "list": ("list-signer", "trust list", "ký danh sách tin cậy"),
+    "seal": ("seal", "seal on digital copies", "đóng dấu số"),
+}
+"""role → (the command that makes the key, what it is for in English, in Vietnamese)."""
 _SIGNS = frozenset({SignerState.PLANNED, SignerState.SIGNING})
 
 
@@ -59,7 +67,12 @@ async def list_signers(request: web.Request) -> web.Response:
     now = services.clock()
     told = await services.store.read(lambda c: overview(c, now=now))
     seals = [] if services.seal is None else await asyncio.to_thread(services.seal.documents, now)
-    return web.json_response(told | {"seals": seals})
+    with contextlib.suppress(PrintsvcError):
+        await services.trust.get_list_signer(now)
+    lists = services.trust.list_signer
+    return web.json_response(
+        told | {"seals": seals, "list_signer": None if lists is None else list_signer_document(lists.certificate)}
+    )
 
 
 async def post_signer(request: web.Request) -> web.Response:
@@ -139,9 +152,9 @@ async def compromise_signer(request: web.Request) -> web.Response:
     return web.json_response(answer)
 
 
-def warnings(services: Services, now: datetime) -> list[dict[str, str]]:
+async def warnings(services: Services, now: datetime) -> list[dict[str, str]]:
     """Return what an admin should see to while all still works: what ends within 60 days, keys that do not open."""
-    found = []
+    found = await _other_keys(services, now)
     records = services.signers.records()
     for alarm in alarms(records, now):
         kid, days = alarm.record.kid, max(alarm.days, 0)
@@ -158,6 +171,37 @@ def warnings(services: Services, now: datetime) -> list[dict[str, str]]:
         en, vi = f"The key of the signer {kid} cannot be opened here: ", f"Không mở được khóa ký {kid}: "
         found.append({"code": "key_closed", "detail": en + error.en, "detail_vi": vi + error.vi})
     return found
+
+
+async def _other_keys(services: Services, now: datetime) -> list[dict[str, str]]:
+    """Return the warnings of who signs the trust list, and of who seals where copies are sealed."""
+    found = []
+    if services.trust.is_to_sign:
+        try:
+            await services.trust.get_list_signer(now)
+        except PrintsvcError as error:
+            found.append({"code": "list_signer_missing", "detail": error.en, "detail_vi": error.vi})
+    if services.seal is not None:
+        try:
+            await services.seal.get_key(now)
+        except PrintsvcError as error:
+            found.append({"code": "seal_missing", "detail": error.en, "detail_vi": error.vi})
+    for role, certificate in _certificates_of_others(services):
+        dsc = read_dsc(certificate)
+        level, days = alarm_level(dsc.not_after, now), (dsc.not_after - now) // _DAY
+        name, what, vi = _OTHERS[role]
+        if level is not None:
+            en = f"The key of the {what} ends in {max(days, 0)} days: printsvc keys {name}."
+            vi = f"Khóa {vi} hết hạn sau {max(days, 0)} ngày: printsvc keys {name}."
+            found.append({"code": f"{name.replace('-', '_')}_ends_{level}", "detail": en, "detail_vi": vi})
+    return found
+
+
+def _certificates_of_others(services: Services) -> list[tuple[str, bytes]]:
+    """Return (role, DER) of who signs the trust list and who seals, as far as this process has looked."""
+    lists, seal = services.trust.list_signer, services.seal.key if services.seal is not None else None
+    found = [("list", lists.certificate)] if lists is not None else []
+    return found + ([("seal", seal.signer.certificate)] if seal is not None else [])
 
 
 class SignerGauges(Collector):
@@ -190,6 +234,12 @@ class SignerGauges(Collector):
             if record.role is SignerRole.DSC and record.state in _SIGNS:
                 period.add_metric([record.kid], (record.signing_until - now) / _DAY)
                 opened.add_metric([record.kid], record.thumbprint in held)
+        for role, certificate in _certificates_of_others(self._services):
+            dsc = read_dsc(certificate)
+            validity.add_metric([dsc.kid.hex(), role], (dsc.not_after - now) / _DAY)
+            level = alarm_level(dsc.not_after, now)
+            if level is not None:
+                alarm.add_metric([dsc.kid.hex(), Ending.VALIDITY], level)
         for one in alarms(records, now):
             alarm.add_metric([one.record.kid, one.ending], one.level)
         yield from (state, validity, period, opened, alarm)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,68 @@ def test_the_first_production_signer_and_the_ones_after_it(tmp_path: Path) -> No
         assert words in out
     code, _, err = keys(data_dir, "plan", "--from", "2036-01-01", *csca)
     assert (code, "/signing_from" in err) == (1, True)
+
+
+def test_the_trust_list_has_a_signer_where_the_csca_is_locked_away(tmp_path: Path) -> None:
+    data_dir, safe = tmp_path / "var", tmp_path / "safe"
+    safe.mkdir(mode=0o700)
+    (safe / "passphrase").write_text("another secret\n")
+    csca = ("--csca-dir", str(safe), "--csca-passphrase-file", str(safe / "passphrase"))
+    code, _, err = keys(data_dir, "list-signer", *csca)
+    assert (code, "init-csca" in err) == (1, True)
+    told(data_dir, "init-csca", *csca)
+    made = told(data_dir, "list-signer", *csca)
+    again = told(data_dir, "list-signer", *csca)
+    assert (made["made"], again["made"]) == (True, False)
+    assert made["list_signer"] == again["list_signer"] == told(data_dir, "list")["list_signer"]
+    kid = made["list_signer"]["thumbprint"][:16]
+    names = {path.name for path in (data_dir / "keys").iterdir()} - {"lock"}
+    assert names == {f"list-{kid}.der", f"list-{kid}.key.pem"}, "no key of the CSCA is left behind"
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (data_dir / "keys").iterdir())
+    code, out, _ = keys(data_dir, "list-signer", *csca)
+    assert (code, f"List signer {kid} is there already" in out, "Khóa ký danh sách" in out) == (0, True, True)
+    assert kid in keys(data_dir, "list")[1]
+
+
+def test_after_a_compromised_csca_the_same_folder_takes_another(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    lost = told(data_dir, "init-csca")["signer"]["thumbprint"]
+    told(data_dir, "rotate")
+    told(data_dir, "list-signer")
+    told(data_dir, "compromise", lost, "--reason", "stolen", "--yes")
+    code, _, err = keys(data_dir, "plan")
+    assert (code, "init-csca" in err) == (1, True), "nothing is signed with a compromised authority any more"
+    assert (keys(data_dir, "list-signer")[0], keys(data_dir, "rotate")[0]) == (1, 1)
+    new = told(data_dir, "init-csca")
+    assert (new["made"], new["signer"]["state"], new["signer"]["thumbprint"] != lost) == (True, "signing", True)
+    assert told(data_dir, "rotate")["signer"]["state"] == "signing"
+    assert told(data_dir, "list-signer")["made"] is True, "the one under the lost authority is replaced"
+    assert told(data_dir, "list-signer")["made"] is False
+
+
+def test_secrets_that_everybody_may_read_are_named(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    told(data_dir, "init-csca")
+    settings = {"PRINTSVC_KEY_PASSPHRASE": ""}
+    # Not in pytest's own folder: that is closed, and what lies in it is nobody else's to read.
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        exposed = Path(open_to_all) / "passphrase"
+        exposed.write_text("open sesame\n")
+        given = settings | {"PRINTSVC_KEY_PASSPHRASE_FILE": str(exposed)}
+        for mode, said in ((0o644, True), (0o640, False), (0o600, False)):
+            exposed.chmod(mode)
+            code, _, err = keys(data_dir, "list", **given)
+            assert (code, f"chmod 600 {exposed}" in err, "Mọi người dùng" in err) == (0, said, said)
+
+
+def test_a_plan_that_cuts_certificates_short_says_so(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+    told(data_dir, "init-csca")
+    assert "12 months" not in keys(data_dir, "plan")[1]
+    far = f"{datetime.now(UTC) + timedelta(days=400):%Y-%m-%d}"
+    code, out, _ = keys(data_dir, "plan", "--from", far)
+    assert (code, "not for 12 months" in out, "thay vì 12 tháng" in out) == (0, True, True)
 
 
 def test_compromise_counts_asks_and_hands_over(tmp_path: Path) -> None:

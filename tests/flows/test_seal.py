@@ -125,6 +125,30 @@ async def test_a_key_is_looked_for_again(world: Any, signer: LocalSigner, sealer
     assert keys == [], "asked every hour: a process that runs for years outlives its first key"
 
 
+def test_a_seal_of_a_compromised_csca_gives_way_and_a_closed_folder_still_seals(world: Any, tmp_path: Path) -> None:
+    folder, now = KeyFolder(tmp_path / "keys"), world.clock.now
+
+    def opened(*compromised: bytes) -> SealKey:
+        key = open_seal_key(folder, PASSPHRASE, now=now, random_bytes=os.urandom, compromised=compromised)
+        assert key is not None
+        return key
+
+    def authority(*without: bytes) -> bytes:
+        names = {"country": "VN", "organisation": "MOH", "common_name": "CSCA", "random_bytes": os.urandom}
+        return make_authority(folder, PASSPHRASE, now=now, without=without, **names)[0].certificate
+
+    lost = authority()
+    first = opened()
+    assert opened(lost).signer.certificate == first.signer.certificate, "there is nothing else"
+    second = authority(lost)
+    assert second != lost
+    sealing = opened(lost)
+    assert sealing.issuers == (second,)
+    (folder.folder / "lock").unlink()
+    (folder.folder / "lock").mkdir()  # nobody can open it, whoever runs the tests
+    assert opened(lost).signer.certificate == sealing.signer.certificate
+
+
 def test_a_key_is_made_under_the_csca_and_renewed_in_time(world: Any, tmp_path: Path) -> None:
     folder, now = KeyFolder(tmp_path / "keys"), world.clock.now
 

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, update
 
 from printsvc.credential.dsc import Usage, read_dsc
-from printsvc.credential.keys import Algorithm, LocalSigner, make_dsc
+from printsvc.credential.keys import Algorithm, LocalSigner, issued_by, make_dsc
 from printsvc.credential.life import find_signing
 from printsvc.credential.verify import verify
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
@@ -506,6 +506,30 @@ def test_development_makes_a_signer_once_and_another_before_it_ends(office: Offi
     first.look_now(at)
     assert first.current(at).kid != second.current(at).kid
     assert len(office.records()) == 3
+
+
+def test_development_goes_on_after_a_compromised_csca(office: Office) -> None:
+    def renew(now: datetime) -> None:
+        make_development_signer(
+            office.store,
+            office.folder,
+            office.passphrase,
+            office.keys,
+            country="VN",
+            organisation="MOH",
+            now=now,
+            random_bytes=os.urandom,
+        )
+
+    process = FollowedSigners(office.store, {"file": office.keys}, renew=renew)
+    process.look_now(NOW)
+    lost = next(record for record in office.records() if record.role is SignerRole.CSCA)
+    office.do(compromise, lost.thumbprint, reason="stolen", now=NOW, actor="admin", held=set())
+    process.look_now(NOW + timedelta(seconds=1))
+    csca = find_signing(office.records(), SignerRole.CSCA)
+    assert csca is not None
+    assert csca.thumbprint != lost.thumbprint
+    assert issued_by(process.current(NOW).certificate, csca.certificate)
 
 
 MakeWorld = Callable[[Store], Any]

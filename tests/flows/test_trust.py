@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,8 +20,10 @@ from printsvc.credential.dsc import read_dsc
 from printsvc.credential.keys import make_csca, make_dsc, make_private_key, seal_private_key
 from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.trustimport import ListFile, ListFormat, Pins
-from printsvc.credential.trustsigned import read_signed_list, sign_trust_list
-from printsvc.errors import InputError, NotFoundError, SignerError
+from printsvc.credential.trustsigned import is_list_signer, read_signed_list, sign_trust_list
+from printsvc.errors import InputError, NotFoundError, SignerError, SigningError, StoreError
+from printsvc.flows import trust as flow
+from printsvc.flows.keymaking import Authority
 from printsvc.flows.keys import compromise
 from printsvc.flows.trust import TrustBook, get_source, import_list, open_list_signer, remove_source
 from printsvc.store import trust as trust_store
@@ -241,3 +245,129 @@ async def test_our_list_is_signed_and_signed_again_when_it_changes(store: Store,
     later = NOW + timedelta(days=3000)
     text = await book.signed(store, later)
     assert read_signed_list(text.encode(), pins=[AUTHORITY], now=later).trust == read.trust, "years without a restart"
+
+
+def test_a_csca_with_a_passphrase_of_its_own_stops_no_list_signer(tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path / "keys")
+    folder.write(SealedSigner("csca-0000000000000000", AUTHORITY, seal_private_key(AUTHORITY_KEY, b"of the CSCA")))
+    with pytest.raises(SigningError):
+        open_list_signer(folder, b"secret", now=NOW, random_bytes=os.urandom)
+    made = open_list_signer(
+        folder, b"secret", now=NOW, random_bytes=os.urandom, authority=Authority(AUTHORITY, AUTHORITY_KEY)
+    )
+    assert made is not None
+    kept = open_list_signer(folder, b"secret", now=NOW, random_bytes=os.urandom)
+    assert kept is not None
+    assert kept.certificate == made.certificate
+
+
+async def test_a_folder_that_may_not_be_written_still_signs(store: Store, tmp_path: Path) -> None:
+    folder = key_folder(tmp_path)
+    first = open_list_signer(folder, b"secret", now=NOW, random_bytes=os.urandom)
+    assert first is not None
+    (folder.folder / "lock").unlink()
+    (folder.folder / "lock").mkdir()  # nobody can open it, whoever runs the tests
+    later = NOW + timedelta(days=700)
+    book = TrustBook(lambda now: open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom))
+    for now in (NOW, later):
+        text = await book.signed(store, now)
+        assert read_signed_list(text.encode(), pins=[AUTHORITY], now=now).signer == first.certificate
+    for file in folder.folder.glob("list-*"):
+        file.unlink()
+    with pytest.raises(SigningError, match="can be stored"):
+        open_list_signer(folder, b"secret", now=NOW, random_bytes=os.urandom)
+
+
+async def test_who_signed_lists_goes_on_while_its_key_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    folder, passphrases = key_folder(tmp_path), [b"secret", b"wrong", b"wrong"]
+    book = TrustBook(lambda now: open_list_signer(folder, passphrases.pop(0), now=now, random_bytes=os.urandom))
+    await book.signed(store, NOW)
+    assert await book.signed(store, NOW + timedelta(hours=2))
+    assert passphrases == [b"wrong"], "it was tried"
+    new = TrustBook(lambda now: open_list_signer(folder, b"wrong", now=now, random_bytes=os.urandom))
+    for _ in range(2):
+        with pytest.raises(SigningError, match="passphrase"):
+            await new.signed(store, NOW)
+
+
+async def test_who_signed_lists_goes_on_while_the_database_is_silent(store: Store, tmp_path: Path) -> None:
+    folder, answers = key_folder(tmp_path), [True, False]
+
+    def opened(now: datetime) -> Any:
+        if not answers.pop(0):
+            raise StoreError("The database failed: nothing was stored.")
+        return open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom)
+
+    book = TrustBook(opened)
+    first = await book.get_list_signer(NOW)
+    assert await book.get_list_signer(NOW + timedelta(hours=2)) is first
+    assert answers == []
+
+
+async def test_those_who_ask_at_once_open_one_key(tmp_path: Path) -> None:
+    folder, opened = key_folder(tmp_path), []
+
+    def open_it(now: datetime) -> Any:
+        opened.append(now)
+        return open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom)
+
+    book = TrustBook(open_it)
+    found = await asyncio.gather(*(book.get_list_signer(NOW) for _ in range(5)))
+    assert (len(opened), len({id(one) for one in found})) == (1, 1)
+
+
+async def test_a_list_signer_that_comes_is_found_within_a_minute(store: Store, tmp_path: Path) -> None:
+    folder = KeyFolder(tmp_path / "keys")
+    book = TrustBook(lambda now: open_list_signer(folder, b"secret", now=now, random_bytes=os.urandom))
+    with pytest.raises(SignerError, match="keys list-signer"):
+        await book.signed(store, NOW)
+    key_folder(tmp_path)
+    text = await book.signed(store, NOW + timedelta(seconds=16))
+    assert read_signed_list(text.encode(), pins=[AUTHORITY], now=NOW).trust.version == 1
+
+
+def test_a_list_signer_of_a_compromised_csca_gives_way(tmp_path: Path) -> None:
+    folder = key_folder(tmp_path)
+
+    def opened(*compromised: bytes) -> Any:
+        return open_list_signer(folder, b"secret", now=NOW, random_bytes=os.urandom, compromised=compromised)
+
+    first = opened()
+    assert opened(AUTHORITY).certificate == first.certificate, "there is nothing else: verifiers learn that all is over"
+    key = make_private_key()
+    # It ends before the compromised one does, and is taken all the same.
+    other = make_csca(
+        key, country="DE", organisation="RKI", common_name="CSCA DE", serial=2, now=NOW, validity=timedelta(days=90)
+    )
+    folder.write(SealedSigner("csca-0000000000000001", other, seal_private_key(key, b"secret")))
+    second = opened(AUTHORITY)
+    assert is_list_signer(second.certificate, other)
+    assert opened(AUTHORITY).certificate == second.certificate
+
+
+async def test_what_is_published_and_what_is_noted_are_of_one_moment(
+    store: Store, own: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signer that ends while another process brings the list up to date must not stay published for ever."""
+    thumbprint, ended, going = read_dsc(own).thumbprint, threading.Event(), []
+    read = flow._own_ders
+
+    def end_it() -> None:
+        store.submit(lambda c: compromise(c, thumbprint, reason="stolen", now=NOW, actor="an", held=set())).result()
+        ended.set()
+
+    def slow(connection: Any) -> list[bytes]:
+        found = read(connection)
+        if not going:
+            going.append(threading.Thread(target=end_it))
+            going[0].start()
+            ended.wait(1.0)  # whoever holds the lock is waited for; without one it ends right here
+        return found
+
+    monkeypatch.setattr(flow, "_own_ders", slow)
+    await store.write(lambda c: flow._bring_up_to_date(c, NOW))
+    going[0].join(30)
+    assert ended.is_set()
+    monkeypatch.setattr(flow, "_own_ders", read)
+    await TrustBook().load(store, NOW)
+    assert published(store) == []

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +150,75 @@ except SignerError as error:
     print(error.en)
 """
 
+LOCKING_OUT = """
+import sys
+from pathlib import Path
+import pkcs11
+from printsvc.errors import SignerError
+from printsvc.store.token import Token
+tried, told = [], []
+pins = ["9999", "9999", "9999", "1234"]
+class Counted:
+    def __init__(self, token):
+        self.token = token
+    def open(self, rw, user_pin):
+        tried.append(user_pin)
+        return self.token.open(rw=rw, user_pin=user_pin)
+lib = pkcs11.lib(sys.argv[1])
+class Lib:
+    def get_token(self, token_label):
+        return Counted(lib.get_token(token_label=token_label))
+pkcs11.lib = lambda path: Lib()
+token = Token(Path(sys.argv[1]), "printsvc", lambda: pins[len(told)])
+for _ in pins:
+    try:
+        token.list_keys()
+        told.append("open")
+    except SignerError as error:
+        told.append("PinIncorrect" in error.en)
+print(tried, told)
+"""
+
 
 def test_a_wrong_pin_is_said_and_not_repeated(module: Path) -> None:
     # In a process of its own: a login is the process's.
     told = subprocess.run([sys.executable, "-c", WRONG_PIN, str(module)], capture_output=True, text=True, check=True)
     assert "PinIncorrect" in told.stdout
     assert "9999" not in told.stdout + told.stderr
+
+
+def test_a_wrong_pin_is_tried_once_and_locks_nobody_out(module: Path) -> None:
+    told = subprocess.run([sys.executable, "-c", LOCKING_OUT, str(module)], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "['9999', '1234'] [True, True, True, 'open']"
+
+
+def test_a_token_that_goes_is_seen_before_the_next_dose_and_found_again(
+    module: Path, store: Any, publish: Callable[..., Any], tmp_path: Path
+) -> None:
+    import pkcs11
+
+    tokens = Path(os.environ["SOFTHSM2_CONF"]).parent / "tokens"
+    others = set(tokens.iterdir())
+    label = f"goes-{next(serials)}"
+    initialise(label)
+    pkcs11.lib(str(module)).reinitialize()
+    keys = TokenKeys(Token(module, label, lambda: PIN))
+    certificate = certify(keys)
+    publish(store, keys.open(certificate), now=NOW, key_store="pkcs11")
+    followed = FollowedSigners(store, {"pkcs11": keys})
+    followed.look_now(NOW)
+    assert followed.current(NOW).certificate == certificate
+    [place] = set(tokens.iterdir()) - others
+    place.rename(tmp_path / "unplugged")
+    pkcs11.lib(str(module)).reinitialize()
+    followed.look_now(NOW + timedelta(seconds=16))
+    with pytest.raises(SignerError, match="does not answer"):
+        followed.current(NOW + timedelta(seconds=16))
+    assert list(followed.closed()) == [read_dsc(certificate).thumbprint]
+    (tmp_path / "unplugged").rename(place)
+    pkcs11.lib(str(module)).reinitialize()
+    followed.look_now(NOW + timedelta(seconds=20))
+    check(followed.current(NOW + timedelta(seconds=20)), followed.current(NOW).sign(b"data"), b"data")
 
 
 def test_a_session_that_the_token_forgot_is_opened_anew(keys: TokenKeys, module: Path) -> None:

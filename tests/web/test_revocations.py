@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from printsvc_api_harness import Api
 
 from printsvc.credential.hcert import decode_hcert
+from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.credential.revocation import Batch, HashType, revocation_hashes
 from printsvc.credential.revocation_snapshot import SnapshotRevocations, apply_delta, open_snapshot
 from printsvc.credential.trust import make_trust_list
 from printsvc.credential.verify import subject_of
-from printsvc.flows.revocation_lists import publish_snapshot
+from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
+from printsvc.flows.signers import LocalSigners
 from printsvc.web.routes import ROUTES
 
 PATH = "/v1/revocations"
@@ -248,6 +251,20 @@ async def test_a_snapshot_is_renewed_before_it_ends(api: Api) -> None:
     assert open_snapshot(answer.body, **believe(api)).manifest.version == 3, "nobody is given an expired one"
     api.world.clock.now += timedelta(days=340)
     assert (await publish_snapshot(services)).count == 0, "the certificate itself has expired"
+
+
+async def test_a_snapshot_of_a_signer_that_ended_does_not_wait_for_its_time(api: Api) -> None:
+    services, now = api.world.services, api.world.clock.now
+    assert not await is_signed_by_another(services), "there is none yet"
+    first = await publish_snapshot(services)
+    assert not await is_signed_by_another(services)
+    csca_key, key, names = make_private_key(), make_private_key(), {"organisation": "MOH", "common_name": "VN"}
+    csca = make_csca(csca_key, country="VN", serial=1, now=now, **names)
+    dsc = make_dsc(key.public_key(), csca=csca, csca_key=csca_key, serial=2, now=now, **names)
+    rotated = replace(services, signers=LocalSigners([LocalSigner(dsc, key)]))
+    assert await is_signed_by_another(rotated)
+    assert (await publish_snapshot(rotated)).version == first.version + 1
+    assert not await is_signed_by_another(rotated)
 
 
 async def test_processes_that_publish_at_once_make_one_version(api: Api) -> None:

@@ -17,10 +17,13 @@ from cryptography import x509
 from printsvc_api_harness import Api, event
 
 from printsvc.app import assemble
+from printsvc.credential.dsc import read_dsc
 from printsvc.credential.keys import LocalSigner
 from printsvc.flows.keymaking import Wanted, find_authority, make_authority, make_signer
 from printsvc.flows.keystores import FileKeys
+from printsvc.flows.seal import SealBook, open_seal_key
 from printsvc.flows.signers import FollowedSigners
+from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.store import doses as dose_store
 from printsvc.store import signers as signer_store
 from printsvc.store.keyfile import KeyFolder
@@ -143,6 +146,34 @@ async def test_what_ends_soon_is_warned_of_and_a_plan_silences_it(followed: Api,
     at = followed.world.clock.now - timedelta(minutes=10)
     assert (await followed.call("POST", "/v1/doses", event("D-9", injected_at=at.isoformat()))).status == 201
     assert (await states(followed))[second["thumbprint"]] == "signing"
+
+
+async def test_who_signs_lists_and_who_seals_are_warned_of_too(api: Api, tmp_path: Path) -> None:
+    folder, clock = KeyFolder(tmp_path / "keys"), api.world.clock
+    now = clock.now
+    trust = TrustBook(lambda at: open_list_signer(folder, b"x", now=at, random_bytes=os.urandom))
+    seal = SealBook(lambda at: open_seal_key(folder, b"x", now=at, random_bytes=os.urandom), lambda form: None, b"")
+    services = replace(api.world.services, trust=trust, seal=seal)
+    async with TestClient(TestServer(assemble(services))) as client:
+        other = Api(client, replace(api.world, services=services), api.tokens)
+        assert [one["code"] for one in await warned(other)] == ["list_signer_missing", "seal_missing"]
+        assert "printsvc keys list-signer" in (await warned(other))[0]["detail_vi"]
+        names = {"country": "VN", "organisation": "MOH", "common_name": "CSCA VN", "random_bytes": os.urandom}
+        make_authority(folder, b"x", now=now, **names)
+        clock.now = now + timedelta(seconds=16)
+        assert await warned(other) == []
+        for file in folder.folder.glob("csca-*"):
+            file.unlink()
+        lists = x509.load_der_x509_certificate(trust.list_signer.certificate).not_valid_after_utc
+        clock.now = lists - timedelta(days=29)
+        assert [one["code"] for one in await warned(other)] == ["list_signer_ends_30"]
+        kid = read_dsc(trust.list_signer.certificate).kid.hex()
+        assert await gauge(other, f'printsvc_signer_validity_days{{kid="{kid}",role="list"}}') == pytest.approx(29)
+        assert await gauge(other, f'printsvc_signer_alarm{{ending="validity",kid="{kid}"}}') == 30
+        clock.now = lists + timedelta(days=1)
+        assert "list_signer_missing" in [one["code"] for one in await warned(other)]
+        listed = await other.call("GET", "/v1/signers", by="admin")
+        assert listed.body["list_signer"] is None
 
 
 async def test_a_token_alone_brings_in_no_authority(followed: Api, keys: FileKeys, tmp_path: Path) -> None:
