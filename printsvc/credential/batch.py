@@ -35,8 +35,8 @@ def verify_line(
     """Return the answer to `{"id", "code", "at"?, "certificates"?}`: `{"id", "verdict", "detail", "claims"?, …}`.
 
     `certificates` (base64 DER, or PEM) are then the whole trust list for that line, of every format; one of them that
-    cannot be read is trusted by nobody, and an answer of `unknown_signer` says which. `at` is ISO 8601 (UTC where it names no zone) or seconds since 1970;
-    `now` without it.
+    cannot be read is trusted by nobody, and an answer of `unknown_signer` says which. `at` is ISO 8601 (UTC where it
+    names no zone) or seconds since 1970; `now` without it.
     """
     try:
         request = json.loads(line.lstrip("\ufeff"), parse_constant=_refuse_constant)

@@ -36,9 +36,11 @@ def verify_file(
 
     Of a PDF each also has `seal` (the file's seal, judged by the trust list's CSCAs and `pins`, DER), `text` (whether
     the printed text is what the code says, by `forms`) and `file_sound` (neither speaks against it). None of them
-    changes the verdict on the code. Raises ScanError where there is nothing to read.
+    changes the verdict on the code. Words that are no code are `not_a_certificate`. Raises ScanError where there is
+    nothing to read.
     """
-    if recognise(body) is not None:
+    body = _as_utf8(body)
+    if recognise(body) is not None or _is_text(body):
         return [verify(body, trust=trust, at=now, revocations=revocations).to_json()]
     verdicts = [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in scan_codes(body)]
     if not is_pdf(body):
@@ -66,10 +68,10 @@ def _is_text(body: bytes) -> bool:
     if len(body) > MAX_TEXT or is_pdf(body):
         return False
     try:
-        words = body.decode("utf-8").split()
+        words = body.decode("utf-8").lstrip("\ufeff").split()
     except UnicodeDecodeError:
         return False
-    return bool(words) and all(word.lstrip("\ufeff").isprintable() for word in words)
+    return bool(words) and all(word.isprintable() for word in words)
 
 
 def is_sound(verdict: dict[str, Any]) -> bool:

@@ -20,14 +20,18 @@ def test_a_text_that_looks_like_a_code_gets_a_verdict() -> None:
     assert verdict["detail"] != verdict["detail_vi"]
 
 
-@pytest.mark.parametrize("body", [b"", b" \n", b"\xff\xfe", b"\xef\xbb\xbf", b"hello\x00", b"%PDF-1.7 broken", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "body", [b"", b" \n", b"\xff\xfe", b"\xef\xbb\xbf", b"hello\x00", b"%PDF-1.7 broken", b"\x89PNG\r\n\x1a\n"]
+)
 def test_where_there_is_no_code_it_says_so_in_both_languages(body: bytes) -> None:
     with pytest.raises(ScanError) as caught:
         verify_file(body, trust=NOBODY, now=NOW)
     assert caught.value.vi != caught.value.en
 
 
-@pytest.mark.parametrize("text", ["hello", "hc1:ABC", "Xin chào\n", "HC2:ABC", "https://example.org/?HC1:", "\ufeffhello"])
+@pytest.mark.parametrize(
+    "text", ["hello", "hc1:ABC", "Xin chào\n", "HC2:ABC", "https://example.org/?HC1:", "\ufeffhello"]
+)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_words_that_are_no_code_get_a_verdict_too(text: str, encoding: str) -> None:
     (verdict,) = verify_file(text.encode(encoding), trust=NOBODY, now=NOW)
