@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from printsvc_service_harness import Service, recent, run
+from vectors.signing import NOT_AFTER, NOT_BEFORE, Holder, make_holder
+from vectors.vdsnc import make_vdsnc
 
 from printsvc.cli import main
 from printsvc.cli.verify import _print
@@ -188,6 +192,33 @@ def test_a_batch_answers_every_line_in_order_with_no_service_at_all(issued: dict
     ]
     assert answers[0]["claims"]["hcert"]["v"][0]["ci"] == issued["uvci"]
     assert all(answer["detail"] for answer in answers)
+
+
+def test_a_country_of_three_letters_is_no_warning(alone: Callable[..., Result]) -> None:
+    """Read without a warning to the terminal: what the library says of a name is not for the caller."""
+    with pytest.warns(UserWarning, match="length must be"):
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "UTO", _validate=False)])
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOT_BEFORE, NOT_AFTER)
+    odd = Holder(key, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER), name)
+    line = {"id": 1, "code": make_vdsnc(odd), "certificates": [base64.b64encode(odd.der).decode()]}
+    ended = alone("--batch", stdin=json.dumps(line))
+    assert (json.loads(ended.stdout)["verdict"], ended.stderr) == ("valid", "")
+
+
+def test_words_in_a_file_get_a_verdict(alone: Callable[..., Result], tmp_path: Path) -> None:
+    odd = make_holder("signer")
+    (tmp_path / "trust.pem").write_bytes(x509.load_der_x509_certificate(odd.der).public_bytes(Encoding.PEM))
+    (tmp_path / "words.txt").write_text("hello")
+    ended = alone("--json", "--trust", str(tmp_path / "trust.pem"), str(tmp_path / "words.txt"))
+    assert (ended.exit_code, json.loads(ended.stdout)["verdict"], ended.stderr) == (1, "not_a_certificate", "")
+
+
+def test_a_line_without_an_end_is_one_verdict(alone: Callable[..., Result]) -> None:
+    long = '{"id": 1, "code": "' + "A" * (2 * MAX_LINE)
+    ended = alone("--batch", stdin=f'{long}\n\ufeff{{"id": 2, "code": ""}}\n')
+    answers = [(answer["id"], answer["verdict"]) for answer in map(json.loads, ended.stdout.splitlines())]
+    assert answers == [(None, "malformed"), (2, "not_a_certificate")]
 
 
 def test_a_forged_code_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
