@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import sys
+import warnings
 
 import click
 
@@ -20,6 +21,8 @@ class _Group(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a terminal without Vietnamese still gets an answer
+        # Certificates come as they are: a country of three letters in one is nothing that the caller can mend.
+        warnings.filterwarnings("ignore", "Attribute's length must be", UserWarning)
         try:
             return super().invoke(ctx)
         except PrintsvcError as error:

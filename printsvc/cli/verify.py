@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -244,10 +245,20 @@ def _batch(trust: Path | None, pins: tuple[Path, ...], snapshot: Path | None, ur
         # No service here: lines that bring their own certificates can be judged all the same.
         trusted = make_trust_list([], version=0, made_at=now)
     book = revocation_book(snapshot, url=url, trust=trusted, has_list=trust is not None, many=True)
-    for raw in sys.stdin.buffer:
+    for raw in _lines(sys.stdin.buffer):
         line = raw.decode("utf-8", errors="surrogateescape").rstrip("\r\n")
-        if line.strip():
+        if line.strip("\ufeff \t\r\n\v\f"):
             click.echo(json.dumps(_verdict_on(line, trusted, now, book)))
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield each line; of one that is too long its beginning alone, which is no JSON, so that it takes no memory."""
+    from printsvc.credential.batch import MAX_LINE
+
+    while raw := stream.readline(MAX_LINE):
+        yield raw
+        while len(raw) == MAX_LINE and not raw.endswith(b"\n"):
+            raw = stream.readline(MAX_LINE)
 
 
 def _verdict_on(line: str, trusted: Any, now: Any, book: Any) -> dict[str, Any]:

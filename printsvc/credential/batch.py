@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -21,7 +22,11 @@ from printsvc.credential.verify import verify
 from printsvc.errors import CredentialError
 
 MAX_CERTIFICATES: Final = 1000
+MAX_PLACES: Final = 5
+MAX_LINE: Final = 24 * 1024 * 1024
+"""Bytes of a line: a thousand certificates in base64 and a code are far below."""
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+_PEM = re.compile(r"-----(BEGIN|END) CERTIFICATE-----")
 
 
 def verify_line(
@@ -29,12 +34,12 @@ def verify_line(
 ) -> dict[str, Any]:
     """Return the answer to `{"id", "code", "at"?, "certificates"?}`: `{"id", "verdict", "detail", "claims"?, …}`.
 
-    `certificates` (base64 DER) are then the whole trust list for that line, of every format; one of them that cannot be
-    read is trusted by nobody and is passed over. `at` is ISO 8601 (UTC where it names no zone) or seconds since 1970;
-    `now` without it.
+    `certificates` (base64 DER, or PEM) are then the whole trust list for that line, of every format; one of them that
+    cannot be read is trusted by nobody, and an answer of `unknown_signer` says which. `at` is ISO 8601 (UTC where it
+    names no zone) or seconds since 1970; `now` without it.
     """
     try:
-        request = json.loads(line, parse_constant=_refuse_constant)
+        request = json.loads(line.lstrip("\ufeff"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return _malformed(None, "The line is not JSON.")
     return verify_request(request, trust=trust, now=now, revocations=revocations)
@@ -52,10 +57,13 @@ def verify_request(
     if "code" not in request:
         return _malformed(identifier, "The line has no code.")
     given = request.get("certificates")
+    unread: list[int] = []
     if given is not None:
         if not isinstance(given, list) or len(given) > MAX_CERTIFICATES:
             return _malformed(identifier, "`certificates` is not a list of base64 texts.")
-        certificates = [dsc for dsc in map(_read_certificate, given) if dsc is not None]
+        read = [_read_certificate(text) for text in given]
+        certificates = [dsc for dsc in read if dsc is not None]
+        unread = [place for place, dsc in enumerate(read) if dsc is None]
         trust = TrustList(0, now, tuple(certificates), ring_of(certificates))
     at = now
     if request.get("at") is not None:
@@ -64,6 +72,13 @@ def verify_request(
         except ValueError:
             return _malformed(identifier, "`at` is not a point in time.")
     verdict = verify(request["code"], trust=trust, at=at, revocations=revocations)
+    if unread and verdict.verdict is Outcome.UNKNOWN_SIGNER:
+        places = ", ".join(f"certificates/{place}" for place in unread[:MAX_PLACES])
+        verdict = replace(
+            verdict,
+            detail=f"{verdict.detail} Not read, because they are no X.509 certificates: {places}.",
+            detail_vi=f"{verdict.detail_vi} Không đọc được chứng thư: {places}.",
+        )
     return {"id": identifier} | verdict.to_json()
 
 
@@ -112,7 +127,8 @@ def parse_instant(value: Any) -> datetime:
             return datetime.fromtimestamp(value, UTC)
         if not isinstance(value, str):
             raise ValueError("not a time")
-        moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
+        # RFC 3339, 5.6: T and Z may be small.
+        moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip().upper()))
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (OverflowError, OSError) as error:
         raise ValueError("out of range") from error
@@ -120,7 +136,8 @@ def parse_instant(value: Any) -> datetime:
 
 def _read_certificate(text: Any) -> Dsc | None:
     try:
-        return read_dsc(parse_der_base64(text)) if isinstance(text, str) else None
+        # As PEM, and as base64 with line ends, other programs write them.
+        return read_dsc(parse_der_base64("".join(_PEM.sub("", text).split()))) if isinstance(text, str) else None
     except CredentialError:
         return None
 

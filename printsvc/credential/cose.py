@@ -55,6 +55,9 @@ TOLERANCES: Mapping[str, str] = MappingProxyType(
 """All that is read although the specifications would have it otherwise, each with its reason."""
 
 
+_ECDSA = ec.ECDSA(hashes.SHA256())
+
+
 class Algorithm(IntEnum):
     """The two that a verifier must do (hcert_spec.md, 3.3.2). There is no "none" and no HMAC: those are refused."""
 
@@ -135,7 +138,7 @@ def signature_agrees(key: PublicKeyTypes, algorithm: Algorithm, signature: bytes
             if len(signature) != 2 * width:
                 return False
             r, s = int.from_bytes(signature[:width], "big"), int.from_bytes(signature[width:], "big")
-            key.verify(encode_dss_signature(r, s), to_be_signed, ec.ECDSA(hashes.SHA256()))
+            key.verify(encode_dss_signature(r, s), to_be_signed, _ECDSA)
             return True
         if algorithm is Algorithm.PS256 and isinstance(key, rsa.RSAPublicKey):
             key.verify(

@@ -28,7 +28,8 @@ _VERSION = re.compile(r"1\.\d{1,3}\.\d{1,3}")
 _MACHINE_NAME = re.compile(r"[A-Z<]*")
 _BIRTH = re.compile(r"((19|20)\d\d(-\d\d){0,2})?")
 _BIRTH_WITH_TIME = re.compile(r"((19|20)\d\d-\d\d-\d\d)T00:00:00.{0,16}")
-_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:T[0-9:.]{5,20}(?:Z|[+-]\d\d:?\d\d)?)?")
+# The JSON schema's text names four forms of a test's time: Z, +hh, +hhmm, +hh:mm.
+_DATE = re.compile(r"(\d{4}-\d\d-\d\d)(?:T[0-9:.]{5,20}(?:Z|[+-]\d\d(?::?\d\d)?)?)?")
 _COUNTRY = re.compile(r"[A-Z]{1,10}")
 # ISO 3166-1, 8.1.3: for users, so never a country; XK is what everybody uses for Kosovo.
 _NO_COUNTRY = re.compile(r"AA|Q[M-Z]|X[A-JL-Z]|ZZ")

@@ -161,10 +161,12 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 def _plain(value: Any) -> Any:
     """Return `value` with tag 0 taken off its texts and text keys alone."""
+    if type(value) is str or type(value) is int:
+        return value
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
+        if not all(type(key) is str for key in value):
             raise NotHcertError("claims", "A key of the health certificate is not a text.")
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Tagged):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from printsvc.credential.batch import verify_line, verify_request
 from printsvc.credential.formats import recognise
@@ -16,6 +17,9 @@ from printsvc.domain.seal import SealReport
 from printsvc.render.agreement import TextReport, compare_text
 from printsvc.render.formfile import Form
 from printsvc.render.scan import is_pdf, read_text, scan_codes
+
+MAX_TEXT: Final = 1_000_000
+"""Bytes of a file that may be a text."""
 
 
 def verify_file(
@@ -32,9 +36,11 @@ def verify_file(
 
     Of a PDF each also has `seal` (the file's seal, judged by the trust list's CSCAs and `pins`, DER), `text` (whether
     the printed text is what the code says, by `forms`) and `file_sound` (neither speaks against it). None of them
-    changes the verdict on the code. Raises ScanError where there is nothing to read.
+    changes the verdict on the code. Words that are no code are `not_a_certificate`. Raises ScanError where there is
+    nothing to read.
     """
-    if recognise(body) is not None:
+    body = _as_utf8(body)
+    if recognise(body) is not None or _is_text(body):
         return [verify(body, trust=trust, at=now, revocations=revocations).to_json()]
     verdicts = [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in scan_codes(body)]
     if not is_pdf(body):
@@ -45,6 +51,27 @@ def verify_file(
     seal = check_seal(body, authorities=authorities, now=now, stamp_authorities=stamp_authorities)
     pages, known = read_text(body), tuple(forms)
     return [_with_file(verdict, seal, compare_text(pages, verdict.get("claims"), known)) for verdict in verdicts]
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """Return a text in UTF-16, as editors of Windows may save one, in UTF-8; anything else as it is."""
+    if not body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or len(body) > MAX_TEXT:
+        return body
+    try:
+        return body.decode("utf-16").encode()
+    except UnicodeError:
+        return body
+
+
+def _is_text(body: bytes) -> bool:
+    """Return whether these are words, and neither a file of another kind nor nothing."""
+    if len(body) > MAX_TEXT or is_pdf(body):
+        return False
+    try:
+        words = body.decode("utf-8").lstrip("\ufeff").split()
+    except UnicodeDecodeError:
+        return False
+    return bool(words) and all(word.isprintable() for word in words)
 
 
 def is_sound(verdict: dict[str, Any]) -> bool:

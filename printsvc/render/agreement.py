@@ -2,7 +2,8 @@
 
 A form says by its slots how often each datum stands on it: on the certificate, on the card below, in the table, on each
 further sheet. A page on which one is found less often was altered. The order of texts in the file does not count: a
-stamped page has its labels first. What a picture shows in place of a text is beyond this; that is the seal's business.
+stamped page has its labels first. What nobody can see on the page does not count (`render.legible`). Whether a datum
+stands where its label says is beyond this; that is the seal's business.
 """
 
 from __future__ import annotations

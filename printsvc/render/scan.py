@@ -11,6 +11,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final, NoReturn
 
 import pypdfium2
@@ -19,6 +20,7 @@ import zxingcpp
 from PIL import Image
 
 from printsvc.errors import ScanError
+from printsvc.render.legible import hidden_characters
 
 MAX_BYTES: Final = 20_000_000
 MAX_PIXELS: Final = 50_000_000
@@ -28,6 +30,7 @@ MAX_RUNS: Final = 5_000
 # An HCERT fills at most one QR of version 40 in alphanumeric mode.
 _MAX_TEXT: Final = 4_296
 _PREFIX: Final = b"HC1:"
+_HIDDEN: Final = "\N{REPLACEMENT CHARACTER}"
 _POINTS_PER_INCH: Final = 72
 _PDF_DPI: Final = (300, 200, 450)
 _PICTURE_SCALES: Final = (1.0, 2.0, 0.5)
@@ -76,7 +79,10 @@ class PrintedWord:
 
 @dataclass(frozen=True, slots=True)
 class PrintedPage:
-    """The text of a page, in the file's order, and where its runs stand."""
+    """The text that can be read on a page, in the file's order, and where its runs stand.
+
+    U+FFFD stands for each character of the file that nobody can see: covered, too small, without ink.
+    """
 
     text: str
     width_pt: float
@@ -96,7 +102,7 @@ def read_text(data: bytes) -> list[PrintedPage]:
                 raise _too_large()
             return [_text_of(document[number]) for number in range(len(document))]
     except pypdfium2.PdfiumError as error:
-        raise _not_readable() from error
+        raise _unreadable_pdf(error) from error
 
 
 def _text_of(page: Any) -> PrintedPage:
@@ -110,10 +116,30 @@ def _text_of(page: Any) -> PrintedPage:
             words.append(
                 PrintedWord(layer.get_text_bounded(left, bottom, right, top).strip(), left, bottom, right, top)
             )
+        hidden = hidden_characters(page, layer) if text else set()
+        if hidden:
+            text, words = _legible(layer, hidden, words)
         return PrintedPage(text, width_pt, height_pt, tuple(words))
     finally:
         layer.close()
         page.close()
+
+
+def _legible(layer: Any, hidden: set[int], words: list[PrintedWord]) -> tuple[str, list[PrintedWord]]:
+    """Return the text with what is hidden marked, and the runs that hold nothing of it."""
+    codes = [pypdfium2.raw.FPDFText_GetUnicode(layer, number) for number in range(layer.count_chars())]
+    marked = [_HIDDEN if number in hidden else chr(code) for number, code in enumerate(codes)]
+    if not any(one.isalnum() for one in marked):
+        return "", []
+    middles = [
+        ((left + right) / 2, (bottom + top) / 2) for left, bottom, right, top in map(layer.get_charbox, sorted(hidden))
+    ]
+    seen = [
+        word
+        for word in words
+        if not any(word.left <= x <= word.right and word.bottom <= y <= word.top for x, y in middles)
+    ]
+    return "".join(marked), seen
 
 
 def _no_code() -> NoReturn:
@@ -139,10 +165,10 @@ def _codes_of_picture(data: bytes) -> list[str | bytes]:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise _too_large()
-            grey = _on_white(picture)
+            greys = _greys(picture)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise _not_readable() from error
-    for scale in _PICTURE_SCALES:
+    for grey, scale in product(greys, _PICTURE_SCALES):
         width, height = round(grey.width * scale), round(grey.height * scale)
         if min(width, height) < 1 or width * height > MAX_PIXELS:
             continue
@@ -151,14 +177,19 @@ def _codes_of_picture(data: bytes) -> list[str | bytes]:
     return []
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    """In grey; what is transparent becomes paper."""
+def _greys(picture: Image.Image) -> list[Image.Image]:
+    """Return the picture in grey; what is transparent becomes paper, and for codes in white, black."""
+    if picture.mode.startswith("I;16"):  # of 16 bits Pillow would make white of all but the darkest 1/256
+        return [picture.point(lambda value: value / 257).convert("L")]
     if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("L")
+        return [picture.convert("L")]
     rgba = picture.convert("RGBA")
-    paper = Image.new("RGBA", rgba.size, "white")
-    paper.alpha_composite(rgba)
-    return paper.convert("L")
+    greys = []
+    for colour in ("white", "black"):
+        ground = Image.new("RGBA", rgba.size, colour)
+        ground.alpha_composite(rgba)
+        greys.append(ground.convert("L"))
+    return greys
 
 
 def _codes_of_pdf(data: bytes) -> list[str | bytes]:
@@ -175,7 +206,7 @@ def _codes_of_pdf(data: bytes) -> list[str | bytes]:
                     page.close()
             return list(found)
     except pypdfium2.PdfiumError as error:
-        raise _not_readable() from error
+        raise _unreadable_pdf(error) from error
 
 
 def _codes_of_page(page: Any) -> list[str | bytes]:
@@ -218,6 +249,16 @@ def _not_readable() -> ScanError:
         en="This is neither a picture (PNG, JPEG), nor a PDF, nor the text of a certificate's code.",
         vi="Đây không phải ảnh (PNG, JPEG), tệp PDF hay nội dung mã chứng nhận.",
         code="not_readable",
+    )
+
+
+def _unreadable_pdf(error: pypdfium2.PdfiumError) -> ScanError:
+    if getattr(error, "err_code", None) != pypdfium2.raw.FPDF_ERR_PASSWORD:
+        return _not_readable()
+    return ScanError(
+        en="The PDF is locked with a password: save it without one.",
+        vi="Tệp PDF có mật khẩu: hãy lưu lại không có mật khẩu.",
+        code="locked",
     )
 
 

@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from printsvc_service_harness import Service, recent, run, run_here
+from vectors.signing import NOT_AFTER, NOT_BEFORE, Holder, make_holder
+from vectors.vdsnc import make_vdsnc
 
 from printsvc.cli import main
 from printsvc.cli.verify import _print
 from printsvc.credential import base45
+from printsvc.credential.batch import MAX_LINE
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -71,9 +76,9 @@ def test_the_worst_file_decides_the_exit_code(issued: dict[str, Any]) -> None:
     assert run_here(*trust, good, bad, str(folder / "not-there.pdf")).returncode == 2
     assert run_here(*trust).returncode == 2
     ended = run_here(*trust, "--json", good, str(folder / "nonsense.txt"), bad)
-    assert ended.returncode == 2
-    assert [json.loads(line)["verdict"] for line in ended.stdout.splitlines()] == ["valid", "bad_signature"]
-    assert "nonsense.txt: " in ended.stderr.decode()
+    assert (ended.returncode, ended.stderr) == (1, b"")
+    verdicts = [json.loads(line)["verdict"] for line in ended.stdout.splitlines()]
+    assert verdicts == ["valid", "not_a_certificate", "bad_signature"]
     later = run_here(*trust, "--at", "2031-01-01T00:00:00Z", good)
     assert (later.returncode, b": expired" in later.stdout) == (1, True)
     assert run_here(*trust, "--at", "tomorrow", good).returncode == 2
@@ -155,6 +160,9 @@ def test_a_batch_answers_every_line_in_order_with_no_service_at_all(issued: dict
         json.dumps({"id": 14} | good).encode() + b"\r",
         b"",
         json.dumps({"id": 15} | good).encode(),
+        b"\xef\xbb\xbf" + json.dumps({"id": 16} | good).encode(),
+        b'{"id": 17, "code": "' + b"A" * (MAX_LINE + 100) + b'"}',
+        json.dumps({"id": 18} | good).encode(),
     ]
     ended = run("verify", "--batch", stdin=b"\n".join(lines), cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (0, b"")
@@ -175,10 +183,42 @@ def test_a_batch_answers_every_line_in_order_with_no_service_at_all(issued: dict
         "unknown_signer",
         "valid",
         "valid",
+        "valid",
+        "malformed",
+        "valid",
     ]
-    assert [answer["id"] for answer in answers if isinstance(answer["id"], int)] == [1, 5, 7, 9, 10, 11, 12, 13, 14, 15]
+    assert [answer["id"] for answer in answers if isinstance(answer["id"], int)] == [
+        *(1, 5, 7, 9, 10, 11, 12, 13, 14, 15, 16, 18),
+    ]
     assert answers[0]["claims"]["hcert"]["v"][0]["ci"] == issued["uvci"]
     assert all(answer["detail"] for answer in answers)
+
+
+def test_a_country_of_three_letters_is_no_warning(alone: Callable[..., Result]) -> None:
+    """Read without a warning to the terminal: what the library says of a name is not for the caller."""
+    with pytest.warns(UserWarning, match="length must be"):
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "UTO", _validate=False)])
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOT_BEFORE, NOT_AFTER)
+    odd = Holder(key, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER), name)
+    line = {"id": 1, "code": make_vdsnc(odd), "certificates": [base64.b64encode(odd.der).decode()]}
+    ended = alone("--batch", stdin=json.dumps(line))
+    assert (json.loads(ended.stdout)["verdict"], ended.stderr) == ("valid", "")
+
+
+def test_words_in_a_file_get_a_verdict(alone: Callable[..., Result], tmp_path: Path) -> None:
+    odd = make_holder("signer")
+    (tmp_path / "trust.pem").write_bytes(x509.load_der_x509_certificate(odd.der).public_bytes(Encoding.PEM))
+    (tmp_path / "words.txt").write_text("hello")
+    ended = alone("--json", "--trust", str(tmp_path / "trust.pem"), str(tmp_path / "words.txt"))
+    assert (ended.exit_code, json.loads(ended.stdout)["verdict"], ended.stderr) == (1, "not_a_certificate", "")
+
+
+def test_a_line_without_an_end_is_one_verdict(alone: Callable[..., Result]) -> None:
+    long = '{"id": 1, "code": "' + "A" * (2 * MAX_LINE)
+    ended = alone("--batch", stdin=f'{long}\n\ufeff{{"id": 2, "code": ""}}\n')
+    answers = [(answer["id"], answer["verdict"]) for answer in map(json.loads, ended.stdout.splitlines())]
+    assert answers == [(None, "malformed"), (2, "not_a_certificate")]
 
 
 def test_a_forged_code_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

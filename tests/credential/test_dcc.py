@@ -155,6 +155,11 @@ def test_each_group_alone_is_right_and_two_are_not(group: str) -> None:
         assert check_dcc(payload_of(group, **{key: []})), key
 
 
+@pytest.mark.parametrize("zone", ["Z", "+02", "-11", "+0200", "+02:00"])
+def test_the_four_forms_of_a_test_s_time(zone: str) -> None:
+    assert check_dcc(payload_of("t", sc=f"2021-10-01T10:00:00{zone}")) == []
+
+
 @pytest.mark.parametrize(
     ("group", "changes"),
     [
@@ -168,6 +173,9 @@ def test_each_group_alone_is_right_and_two_are_not(group: str) -> None:
         ("v", {"ma": "ORG-99999999"}),
         ("v", {"is": "x" * 81}),
         ("t", {"sc": "yesterday"}),
+        ("t", {"sc": "2021-10-01T10:00:00+2"}),
+        ("t", {"sc": "2021-10-01T10:00:00+25"}),
+        ("t", {"sc": "2021-10-01 10:00:00Z"}),
         ("t", {"tc": "x" * 81}),
         ("t", {"nm": 5}),
         ("r", {"co": "XY"}),

@@ -8,7 +8,9 @@ from typing import Any
 
 import cbor2
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -411,12 +413,45 @@ def test_any_line_is_a_verdict(country: Any, content: Any) -> None:
     assert json.loads(json.dumps(answer, allow_nan=False))["verdict"] in {outcome.value for outcome in Outcome}
 
 
+def test_certificates_as_other_programs_write_them(country: Any) -> None:
+    other = new_dsc(country)
+    code, der = country.issue(signer=other), other.certificate
+    pem = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+    plain, broken = base64.b64encode(der).decode(), base64.encodebytes(der).decode()
+    for text in (pem, pem.replace("\n", "\r\n"), broken, f" {plain} "):
+        assert line(country, code=code, certificates=[text])["verdict"] == "valid"
+
+
+def test_a_certificate_that_cannot_be_read_is_named(country: Any) -> None:
+    answer = line(
+        country,
+        code=country.issue(),
+        certificates=["AAAA", base64.b64encode(country.signer.certificate).decode(), None],
+    )
+    assert answer["verdict"] == "valid"
+    other = base64.b64encode(new_dsc(country).certificate).decode()
+    answer = line(country, code=country.issue(), certificates=[other, "AAAA", None])
+    assert answer["verdict"] == "unknown_signer"
+    for detail in (answer["detail"], answer["detail_vi"]):
+        assert "certificates/1, certificates/2" in detail
+        assert "certificates/0" not in detail
+    many = line(country, code=country.issue(), certificates=["AAAA"] * 900)
+    assert len(many["detail"]) < 300
+
+
+def test_a_byte_order_mark_before_a_line(country: Any) -> None:
+    text = "\ufeff" + json.dumps({"id": "first", "code": country.issue()})
+    answer = verify_line(text, trust=country.trust, now=country.now + LATER)
+    assert (answer["id"], answer["verdict"]) == ("first", "valid")
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("2021-06-09T18:33:10.0361019+03", datetime(2021, 6, 9, 15, 33, 10, 36101, UTC)),
         ("2021-05-30T13:38:49", datetime(2021, 5, 30, 13, 38, 49, tzinfo=UTC)),
         ("2021-06-09T15:15:36+0200", datetime(2021, 6, 9, 13, 15, 36, tzinfo=UTC)),
+        ("2021-05-30t13:38:49z", datetime(2021, 5, 30, 13, 38, 49, tzinfo=UTC)),
         (1622382000, datetime(2021, 5, 30, 13, 40, tzinfo=UTC)),
     ],
 )

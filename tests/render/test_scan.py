@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pikepdf
 import pytest
 from hypothesis import given, settings
@@ -62,6 +63,35 @@ def test_black_on_transparent_is_read() -> None:
     target = io.BytesIO()
     clear.save(target, "PNG")
     assert read_codes(target.getvalue()) == [TEXT]
+
+
+def test_white_on_transparent_is_read() -> None:
+    """A wallet's dark mode, saved as a picture."""
+    clear = Image.new("LA", Image.open(io.BytesIO(picture())).size, 255)
+    clear.putalpha(Image.open(io.BytesIO(picture())))
+    target = io.BytesIO()
+    clear.save(target, "PNG")
+    assert read_codes(target.getvalue()) == [TEXT]
+
+
+@pytest.mark.parametrize(("dark", "light"), [(0, 65_535), (3_000, 60_000), (20_000, 40_000)])
+def test_sixteen_bits_of_grey(dark: int, light: int) -> None:
+    eight = Image.open(io.BytesIO(picture()))
+    levels = np.where(np.asarray(eight) > 128, light, dark).astype(np.uint16)
+    target = io.BytesIO()
+    Image.fromarray(levels).save(target, "PNG")
+    assert read_codes(target.getvalue()) == [TEXT]
+
+
+def test_a_locked_pdf_is_told_to_be_locked(sample_pdf: bytes) -> None:
+    for user, expected in (("", None), ("secret", "locked")):
+        target = io.BytesIO()
+        with pikepdf.open(io.BytesIO(sample_pdf)) as document:
+            document.save(target, encryption=pikepdf.Encryption(user=user, owner="owner", R=6))
+        if expected is None:
+            assert read_codes(target.getvalue()) == read_codes(sample_pdf)
+        else:
+            assert reason(target.getvalue()) == expected
 
 
 def test_two_pixels_a_module_are_enough() -> None:
