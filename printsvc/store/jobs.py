@@ -56,7 +56,7 @@ def jobs_of_doses(connection: Connection, dose_pks: Iterable[int]) -> dict[int, 
     )
     for row in connection.execute(query):
         values = row._asdict()
-        found.setdefault(values.pop("dose_pk"), []).append(_job_of(values))
+        found.setdefault(values.pop("dose_pk"), []).append(job_from(values))
     return found
 
 
@@ -198,10 +198,11 @@ _NAMES = tuple(column.name for column in print_jobs.columns)
 
 
 def _job(row: Row[Any]) -> PrintJob:
-    return _job_of(row._asdict())
+    return job_from(row._asdict())
 
 
-def _job_of(values: dict[str, Any]) -> PrintJob:
+def job_from(values: dict[str, Any]) -> PrintJob:
+    """Return the job of a row's values by column."""
     values["state"] = JobState(values["state"])
     values["reason"] = CopyReason(values["reason"])
     return PrintJob(**values)
@@ -228,5 +229,7 @@ def _write_ledger(
             reason=happening.reason,
             witness=happening.witness,
             impressions=happening.impressions,
+            printer_said=happening.printer_said or None,
+            printer_said_at=happening.printer_said_at,
         )
     )
