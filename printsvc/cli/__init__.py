@@ -9,7 +9,7 @@ import sys
 import click
 
 from printsvc import __version__
-from printsvc.cli import admin, forms, issue, keys, reissue, revocations, run, trust, verify
+from printsvc.cli import admin, forms, issue, keys, papers, reissue, revocations, run, trust, verify
 from printsvc.errors import InputError, PrintsvcError, Problem
 
 
@@ -49,6 +49,6 @@ def main() -> None:
     """Signed vaccination certificates from Platform data, on paper, with proof of paper."""
 
 
-for module in (run, verify, admin, keys, forms, issue, reissue, trust, revocations):
+for module in (run, verify, admin, papers, keys, forms, issue, reissue, trust, revocations):
     for command in module.COMMANDS:
         main.add_command(command)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, insert, select, update
 
 from printsvc.domain.print_job import ON_PAPER, OPEN, CopyReason, JobState, PrintJob
 from printsvc.store.doses import insert_or_ignore
@@ -16,6 +16,13 @@ from printsvc.store.paper_tables import app_sightings, copy_requests, job_climbs
 from printsvc.store.tables import certificates, doses, print_jobs, sites
 
 _JOB_NAMES = tuple(column.name for column in print_jobs.columns)
+
+
+def _insert_once(connection: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Insert a row; return False where its key is taken. Asked by RETURNING: the row count says -1 on PostgreSQL."""
+    key = next(iter(table.primary_key))
+    return connection.execute(insert_or_ignore(connection, table).values(**values).returning(key)).first() is not None
+
 
 # --- the clock
 
@@ -37,7 +44,7 @@ def insert_climb(
 ) -> bool:
     """Write a step into the ledger; return False where it was written before."""
     values = {"job_id": job_id, "step": step, "priority": priority, "due_at": due_at, "climbed_at": now}
-    return bool(connection.execute(insert_or_ignore(connection, job_climbs).values(**values)).rowcount)
+    return _insert_once(connection, job_climbs, values)
 
 
 def set_climbing(connection: Connection, job_id: str, *, priority: int, next_climb_at: datetime | None) -> None:
@@ -122,7 +129,7 @@ def insert_copy_request(connection: Connection, request_id: str, job: PrintJob, 
         "job_id": job.job_id,
         "asked_at": now,
     }
-    return bool(connection.execute(insert_or_ignore(connection, copy_requests).values(**values)).rowcount)
+    return _insert_once(connection, copy_requests, values)
 
 
 # --- the app
@@ -131,7 +138,7 @@ def insert_copy_request(connection: Connection, request_id: str, job: PrintJob, 
 def insert_sighting(connection: Connection, dose_pk: int, *, seen_at: datetime, now: datetime, told_by: str) -> bool:
     """Remember that a dose was seen in the person's app; return False where it was before, which stays."""
     values = {"dose_pk": dose_pk, "seen_at": seen_at, "recorded_at": now, "told_by": told_by}
-    return bool(connection.execute(insert_or_ignore(connection, app_sightings).values(**values)).rowcount)
+    return _insert_once(connection, app_sightings, values)
 
 
 def find_sighting(connection: Connection, dose_pk: int) -> datetime | None:

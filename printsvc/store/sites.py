@@ -34,7 +34,9 @@ def insert_site(connection: Connection, site: Site, *, now: datetime) -> bool:
         "province": site.province,
         "created_at": now,
     }
-    return bool(connection.execute(insert_or_ignore(connection, sites).values(**values)).rowcount)
+    # RETURNING says it on both databases; PostgreSQL's row count is -1 either way.
+    made = insert_or_ignore(connection, sites).values(**values).returning(sites.c.site_id)
+    return connection.execute(made).first() is not None
 
 
 def update_site(connection: Connection, site: Site) -> bool:
