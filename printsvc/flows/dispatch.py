@@ -312,6 +312,9 @@ def _apply(
     try:
         job = leases.apply_event(connection, job, happening, now=now, **values)
     except IllegalTransitionError:
+        if happening.attempt_id == job.attempt_id and job.state in ON_PAPER:
+            # A scan was quicker than the printer's word: the word is kept all the same.
+            job_store.set_witness(connection, job.job_id, witness_values(happening))
         return Told(seq, "refused", job.state)
     if job.state in ON_PAPER and job.document_sha256:
         settled.append(job.document_sha256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -170,6 +170,12 @@ def sites_with_waiting_jobs(connection: Connection) -> list[str]:
 def set_document(connection: Connection, job_id: str, sha256: str) -> None:
     """Remember which document the job prints."""
     connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(document_sha256=sha256))
+
+
+def set_witness(connection: Connection, job_id: str, values: Mapping[str, object]) -> None:
+    """Keep what the printer said of a job whose state it does not change."""
+    if values:
+        connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(**values))
 
 
 def site_prints(connection: Connection, site_id: str, sha256: str) -> bool:

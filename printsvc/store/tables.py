@@ -240,6 +240,7 @@ api_tokens = Table(
     Column("name", String(64), nullable=False),
     Column("role", String(16), nullable=False),
     Column("site_id", String(64), nullable=True),
+    Column("province", String(3), nullable=True),
     Column("created_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime, nullable=True),
 )

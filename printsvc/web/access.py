@@ -13,6 +13,7 @@ from printsvc.web.keys import SERVICES
 PLATFORM = "platform"
 ADMIN = "admin"
 SITE = "site"
+PROVINCE = "province"
 
 
 def bearer_token(request: web.Request) -> str:

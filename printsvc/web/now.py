@@ -24,8 +24,8 @@ from printsvc.store import doses as dose_store
 from printsvc.store import papers as paper_store
 from printsvc.store import sites as site_store
 from printsvc.store.papers import SitePaper
-from printsvc.store.sites import Agent
-from printsvc.web.access import ADMIN, PLATFORM, require, require_site
+from printsvc.store.sites import Agent, Caller
+from printsvc.web.access import ADMIN, PLATFORM, PROVINCE, require, require_site
 from printsvc.web.bodies import dump_json
 from printsvc.web.certificates import job_document
 from printsvc.web.doses import dose_document
@@ -103,15 +103,15 @@ async def get_site_now(request: web.Request) -> web.Response:
 
 async def get_province_now(request: web.Request) -> web.Response:
     """List the papers of a province that are late, and how its sites are; with an ETag, as the site's."""
-    await require(request, ADMIN, PLATFORM)
+    caller = await require(request, ADMIN, PLATFORM, PROVINCE)
     province = request.match_info["code"]
     services = request.app[SERVICES]
     now = services.clock()
 
     def read(connection: Connection) -> dict[str, Any]:
         sites = paper_store.sites_of_province(connection, province)
-        if not sites:
-            raise NotFoundError("There is no site in this province.", vi="Không có điểm tiêm nào ở tỉnh này.")
+        if not sites or (caller.role == PROVINCE and caller.province != province):
+            raise _no_such_province()
         heard: dict[str, dict[str, datetime | None]] = {site.site_id: {} for site in sites}
         for agent in site_store.list_agents(connection):
             if agent.site_id in heard:
@@ -144,6 +144,27 @@ async def get_province_now(request: web.Request) -> web.Response:
         }
 
     return _answer(request, await services.store.read(read))
+
+
+def _no_such_province() -> NotFoundError:
+    return NotFoundError("There is no site in this province.", vi="Không có điểm tiêm nào ở tỉnh này.")
+
+
+async def post_province_token(request: web.Request) -> web.Response:
+    """Make a token for those who look after a province's sites; it is told this once. It reads the province's list."""
+    await require(request, ADMIN)
+    services = request.app[SERVICES]
+    province = request.match_info["code"]
+    token = f"ps_{services.random_bytes(32).hex()}"
+
+    def write(connection: Connection) -> None:
+        if not paper_store.sites_of_province(connection, province):
+            raise _no_such_province()
+        caller = Caller(f"province:{province}", PROVINCE, province=province)
+        site_store.insert_token(connection, token, caller, now=services.clock())
+
+    await services.store.write(write)
+    return web.json_response({"token": token}, status=201)
 
 
 # --- parts of the answers

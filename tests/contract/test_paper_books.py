@@ -162,6 +162,18 @@ async def test_a_scan_while_the_agent_reports_leaves_the_paper_confirmed(site: S
     assert site.job(recorded.job_id).state is JobState.CONFIRMED
 
 
+async def test_what_the_printer_says_after_the_scan_is_kept_too(site: SiteOfTests) -> None:
+    recorded = await site.paper("A", JobEvent.SUBMIT)
+    await scan(site, recorded)
+    now = site.world.clock.now
+    said = {"witness": "printer", "impressions": 1, "printer_said": "completed", "printer_said_at": now}
+    late = Happening(JobEvent.PRINT, now, site.agent.agent_id, seq=site.seq + 1, fencing_token=1, **said)
+    await dispatch.report(site.services, site.agent, site.agent.journal_id, [(recorded.job_id, late)])
+    job = site.job(recorded.job_id)
+    assert job.state is JobState.CONFIRMED
+    assert {name: getattr(job, name) for name in said} == said
+
+
 async def test_a_scan_while_somebody_says_that_it_is_not_here(site: SiteOfTests) -> None:
     """Either the paper counts, or a copy takes its place and the paper is old: never both."""
     recorded = await site.paper("A", JobEvent.DOUBT)

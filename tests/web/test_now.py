@@ -146,20 +146,37 @@ async def test_a_poor_line_pays_only_for_what_happened(api: Api) -> None:
     )
 
 
+async def test_a_provinces_token_reads_its_own_list_and_nothing_else(api: Api) -> None:
+    for site_id, province in (("HN-1", "01"), ("HN-2", "02")):
+        body = {"name": f"Điểm tiêm {site_id}", "province": province}
+        assert (await api.call("PUT", f"/v1/sites/{site_id}", body, by="admin")).status == 200
+    made = await api.call("POST", "/v1/provinces/01/tokens", by="admin")
+    assert made.status == 201
+    token = made.body["token"]
+    own = await api.call("GET", "/v1/provinces/01/now", by=token)
+    assert [site["site_id"] for site in own.body["sites"]] == ["HN-1"]
+    theirs, none = [await api.call("GET", f"/v1/provinces/{code}/now", by=token) for code in ("02", "99")]
+    assert (theirs.status, theirs.body) == (none.status, none.body)
+    assert theirs.status == 404
+    for path in (NOW, "/v1/sites", "/v1/stats", "/v1/sites/HN-1/worklist", "/v1/print-jobs"):
+        assert (await api.call("GET", path, by=token)).status == 403
+    assert (await api.call("POST", "/v1/provinces/99/tokens", by="admin")).status == 404
+
+
 async def test_provinces_without_sites_are_not_there_and_sites_see_none(api: Api) -> None:
     assert (await api.call("GET", "/v1/provinces/99/now", by="admin")).status == 404
     assert (await api.call("GET", "/v1/provinces/99/now", by="site")).status == 403
 
 
 async def test_seen_in_the_app_once_and_only_by_those_who_may_know(api: Api) -> None:
-    await api.call("POST", "/v1/doses", event("HN/2021 1"))
-    path = "/v1/doses/HN/2021%201/seen-in-app"
+    await api.call("POST", "/v1/doses", event("HN/2021-1"))
+    path = "/v1/doses/HN/2021-1/seen-in-app"
     first = await api.call("POST", path)
     assert (first.status, first.body["replayed"]) == (200, False)
     api.world.clock.advance(60)
     again = await api.call("POST", path, {}, by="site")
     assert (again.body["seen_in_app_at"], again.body["replayed"]) == (first.body["seen_in_app_at"], True)
-    found = (await api.call("GET", "/v1/doses/HN/2021%201")).body
+    found = (await api.call("GET", "/v1/doses/HN/2021-1")).body
     assert found["seen_in_app_at"] == first.body["seen_in_app_at"]
     assert (await api.call("POST", path, by="site2")).status == 404
     wrong = await api.call("POST", path, {"seen_at": "2031-01-01T00:00:00Z"})

@@ -21,6 +21,7 @@ def upgrade() -> None:
         op.add_column("print_jobs", sa.Column(name, sa.BigInteger(), nullable=True))
     op.add_column("job_events", sa.Column("printer_said", sa.String(length=64), nullable=True))
     op.add_column("job_events", sa.Column("printer_said_at", sa.BigInteger(), nullable=True))
+    op.add_column("api_tokens", sa.Column("province", sa.String(length=3), nullable=True))
     # What is open now climbs too, from when it was wanted; ten minutes are the first step.
     op.execute(
         "UPDATE print_jobs SET clock_from = created_at, next_climb_at = created_at + 600000000"
@@ -89,6 +90,8 @@ def downgrade() -> None:
         op.drop_table(name)
     op.drop_index("ix_print_jobs_site_created", table_name="print_jobs")
     op.drop_index("ix_print_jobs_next_climb_at", table_name="print_jobs")
+    with op.batch_alter_table("api_tokens", schema=None) as batch_op:
+        batch_op.drop_column("province")
     with op.batch_alter_table("job_events", schema=None) as batch_op:
         batch_op.drop_column("printer_said_at")
         batch_op.drop_column("printer_said")
