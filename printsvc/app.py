@@ -33,6 +33,7 @@ from printsvc.errors import (
     StoreLockedError,
     UnavailableError,
 )
+from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
@@ -43,6 +44,7 @@ from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
+from printsvc.printing.copies import CopyLimits, CopyRules
 from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import find_face, load_fonts
@@ -69,6 +71,7 @@ MAX_BODY = 16 * 1024 * 1024
 POLL_S = 0.5
 TEND_S = 60.0
 FOLLOW_S = 1.0
+CLIMB_S = 5.0
 ORGANISATION = "Cục Y tế dự phòng"
 _LOG = structlog.get_logger("printsvc")
 
@@ -370,6 +373,10 @@ def make_application(settings: Settings) -> web.Application:
         country=settings.country,
         lease_s=settings.lease_s,
         overdue_s=settings.overdue_s,
+        copies=CopyRules(
+            operator=CopyLimits(settings.copies_operator, settings.copies_operator_day),
+            admin=CopyLimits(settings.copies_admin),
+        ),
         pages=pages,
         trust=TrustBook(functools.partial(open_lists, settings, store)),
         minter=make_minter(settings),
@@ -388,6 +395,7 @@ def make_application(settings: Settings) -> web.Application:
             asyncio.create_task(_follow_signers(services)),
             asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
             asyncio.create_task(_tend_reissues(services)),
+            asyncio.create_task(_tend_clocks(services)),
         ]
         yield
         for task in tasks:
@@ -467,6 +475,16 @@ async def _tend_reissues(services: Services) -> None:
         except (UnavailableError, SigningError) as error:
             _LOG.warning("re-issue waits", code=error.code, detail=error.en)
         await asyncio.sleep(TEND_S)
+
+
+async def _tend_clocks(services: Services) -> None:
+    """Let jobs climb whose paper does not come, also where no agent asks for them."""
+    while True:
+        try:
+            await climb_all(services)
+        except StoreError as error:
+            _LOG.warning("store unavailable", detail=error.en)
+        await asyncio.sleep(CLIMB_S)
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:

@@ -56,8 +56,13 @@ class Settings(BaseSettings):
     pool_tls_dir: Path | None = Field(default=None, description="Folder with the cluster's TLS certificates.")
     lease_s: float = Field(default=120.0, gt=0, description="Seconds for which an agent holds a job unless it renews.")
     overdue_s: float = Field(
-        default=1800.0, gt=0, description="Seconds after which a paper that is not out stands on the worklist."
+        default=1800.0,
+        gt=0,
+        description="Seconds from the injection until the paper is late; its job climbs in thirds.",
     )
+    copies_operator: int = Field(default=2, ge=0, description="Further papers of a certificate that a site may print.")
+    copies_operator_day: int = Field(default=50, ge=0, description="Further papers that a site may print in a day.")
+    copies_admin: int = Field(default=10, ge=0, description="Further papers of a certificate that an admin may print.")
     revocation_snapshot_s: float = Field(
         default=3600.0, ge=1, description="Seconds from one snapshot of revocations to the next, where one changed."
     )

@@ -129,7 +129,9 @@ class Event(Message):
     """`seq` counts from 1 within a journal, without gaps; the service applies each once and in order.
 
     `reason` is a short keyword (`witness-empty`, `aborted-by-printer`, `document-digest`); `witness` is "printer" or
-    "cups" or "" and `impressions` what it said.
+    "cups" or "" and `impressions` what it said. `printer_said` is what the printer itself last answered about the
+    attempt, and when: job-state keywords (RFC 8011), `no-such-job`, `unreachable`, or `cannot-tell` where it lists no
+    jobs.
     """
 
     seq: int = Field(ge=1)
@@ -142,6 +144,8 @@ class Event(Message):
     reason: str = ""
     witness: str = ""
     impressions: int | None = None
+    printer_said: str = ""
+    printer_said_at: datetime | None = None
 
 
 class ReportRequest(Message):

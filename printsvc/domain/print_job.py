@@ -43,6 +43,8 @@ ON_PAPER = frozenset({JobState.PRINTED, JobState.CONFIRMED})
 
 UNDER_WAY = frozenset({JobState.WAITING, JobState.LEASED, JobState.SENT})
 NEEDS_A_PERSON = frozenset({JobState.UNCERTAIN, JobState.FAILED})
+OPEN = UNDER_WAY | NEEDS_A_PERSON
+"""Somebody waits for the paper."""
 
 
 class CopyReason(StrEnum):
@@ -58,7 +60,11 @@ class CopyReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrintJob:
-    """One paper wanted; see the columns of `print_jobs`."""
+    """One paper wanted; see the columns of `print_jobs`.
+
+    `impressions` and `printer_said` are the printer's own last answer about it, at `printer_said_at`. The clock of the
+    paper (printing/clock) runs since `clock_from`; None: since it was wanted.
+    """
 
     job_id: str
     uvci: Uvci
@@ -81,6 +87,11 @@ class PrintJob:
     queue: str = ""
     attempt_id: str = ""
     witness: str = ""
+    impressions: int | None = None
+    printer_said: str | None = None
+    printer_said_at: datetime | None = None
+    clock_from: datetime | None = None
+    next_climb_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +109,5 @@ class Happening:
     reason: str = ""
     witness: str = ""
     impressions: int | None = None
+    printer_said: str = ""
+    printer_said_at: datetime | None = None

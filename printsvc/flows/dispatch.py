@@ -21,9 +21,11 @@ from printsvc.errors import (
     UnavailableError,
 )
 from printsvc.flows import leases
+from printsvc.flows.climbing import climb_due
 from printsvc.flows.page import page_of
 from printsvc.flows.revoked import REVOKED_CODE, refuse_revoked
 from printsvc.flows.services import Services
+from printsvc.flows.witness import witness_values
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store import sites as site_store
@@ -96,6 +98,7 @@ async def lease(
                     connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
                 )
             leases.expire_leases(connection, agent.site_id, now=now)
+            climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
             claimed = leases.claim_waiting(
                 connection,
                 agent.site_id,
@@ -305,11 +308,13 @@ def _apply(
         values["queue"] = happening.queue
     if happening.attempt_id:
         values["attempt_id"] = happening.attempt_id
-    if happening.witness:
-        values["witness"] = happening.witness
+    values |= witness_values(happening)
     try:
         job = leases.apply_event(connection, job, happening, now=now, **values)
     except IllegalTransitionError:
+        if happening.attempt_id == job.attempt_id and job.state in ON_PAPER:
+            # A scan was quicker than the printer's word: the word is kept all the same.
+            job_store.set_witness(connection, job.job_id, witness_values(happening))
         return Told(seq, "refused", job.state)
     if job.state in ON_PAPER and job.document_sha256:
         settled.append(job.document_sha256)

@@ -16,6 +16,9 @@ from printsvc.domain.site import SiteId
 from printsvc.domain.uvci import Uvci, make_uvci
 from printsvc.errors import InputError, Problem, QrCapacityError
 from printsvc.flows.services import FormChoice, Services
+from printsvc.printing.clock import PaperClock, Step
+
+_HALF_AN_HOUR = PaperClock()
 
 PRIORITY_NEW = 50
 PRIORITY_REPRINT = 30
@@ -119,8 +122,11 @@ def make_job(
     copy_number: int = 1,
     reason: CopyReason = CopyReason.ISSUED,
     asked_by: str = "platform",
+    injected_at: datetime | None = None,
+    clock: PaperClock = _HALF_AN_HOUR,
 ) -> PrintJob:
-    """Return a job that waits for an agent."""
+    """Return a job that waits for an agent. Its clock runs since `injected_at`, where that was just now."""
+    clock_from = clock.starts_at(injected_at, now)
     return PrintJob(
         job_id=job_id,
         uvci=uvci,
@@ -135,6 +141,9 @@ def make_job(
         state_reason="",
         created_at=now,
         changed_at=now,
+        clock_from=clock_from,
+        # Nobody sits and waits for a paper that is made anew for its code alone; there may be a million of them.
+        next_climb_at=None if reason is CopyReason.RENEWED else clock.moment_of(Step.URGENT, clock_from),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection
@@ -13,10 +14,14 @@ from printsvc.domain.uvci import Uvci
 from printsvc.errors import NotFoundError, StateError
 from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
+from printsvc.flows.page import VIETNAM_TIME
 from printsvc.flows.revoked import refuse_revoked
 from printsvc.flows.services import Services
+from printsvc.flows.witness import FORGOTTEN
+from printsvc.printing.copies import CopyLimits, further_copies, refuse_copy
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store import papers as paper_store
 from printsvc.store.reissues import find_superseding
 from printsvc.store.revocations import find_current
 
@@ -29,11 +34,14 @@ class Seen(StrEnum):
     SPOILT = "spoilt"
 
 
-async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str) -> tuple[PrintJob, PrintJob | None]:
+async def settle_job(
+    services: Services, job_id: str, seen: Seen, *, actor: str, limits: CopyLimits | None = None
+) -> tuple[PrintJob, PrintJob | None]:
     """Take a person's word on an uncertain, printed or failed job; return it and the copy that replaces it, if any.
 
     `here` confirms the paper. `not_here` and `spoilt` end this paper and make the next copy, with its reason, unless a
-    further copy is out or under way already, or the certificate is revoked. Raises NotFoundError,
+    further copy is out or under way already, the certificate is revoked, or `limits` are reached: then the word counts
+    all the same, the job stands on the worklist as failed, and `why_no_copy` says why. Raises NotFoundError,
     IllegalTransitionError.
     """
     now = services.clock()
@@ -52,6 +60,10 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
         uvci = find_superseding(connection, job.uvci) or job.uvci
         if uvci != job.uvci and find_current(connection, uvci) is not None:
             return settled, None
+        try:
+            _refuse_too_many(connection, limits, uvci, settled.site_id, actor, now)
+        except StateError:
+            return settled, None
         copy = _next_copy(connection, services, uvci, replacement_id, reason, actor)
         return settled, copy
 
@@ -59,6 +71,23 @@ async def settle_job(services: Services, job_id: str, seen: Seen, *, actor: str)
     if copy is not None:
         services.wakeups.notify(copy.site_id)
     return settled, copy
+
+
+async def why_no_copy(services: Services, job: PrintJob, *, actor: str, limits: CopyLimits) -> StateError | None:
+    """Return why a settled paper was not replaced; None where a further copy is there, or on its way."""
+    now = services.clock()
+
+    def read(connection: Connection) -> None:
+        refuse_revoked(connection, job.uvci)
+        newest = job_store.jobs_of_family(connection, job.uvci)[-1]
+        if newest.copy_number <= job.copy_number:
+            _refuse_too_many(connection, limits, job.uvci, job.site_id, actor, now)
+
+    try:
+        await services.store.read(read)
+    except StateError as error:
+        return error
+    return None
 
 
 async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
@@ -87,7 +116,8 @@ async def retry_job(services: Services, job_id: str, *, actor: str) -> PrintJob:
             holder_agent=None,
             holder_journal=None,
             deadline=None,
-            priority=PRIORITY_NEW,
+            priority=max(PRIORITY_NEW, job.priority),
+            **FORGOTTEN,
         )
 
     job = await services.store.write(store)
@@ -117,38 +147,90 @@ async def declare_holder_lost(services: Services, job_id: str, *, actor: str) ->
 
 
 async def print_copy(
-    services: Services, uvci: str, reason: CopyReason, *, actor: str, site_id: str | None = None
+    services: Services,
+    uvci: str,
+    reason: CopyReason,
+    *,
+    actor: str,
+    site_id: str | None = None,
+    limits: CopyLimits | None = None,
+    request_id: str | None = None,
 ) -> PrintJob:
-    """Print a further paper of a certificate, under the next copy number.
+    """Print a further paper of a certificate, under the next copy number; it takes the place of every earlier one.
 
-    Refused while an earlier paper is still under way (it would be a second paper that nobody asked for), and for a
-    certificate that is revoked. With `site_id`, the certificate must be that site's. Raises NotFoundError, StateError.
+    Refused while an earlier paper of the dose is still under way (it would be a second paper that nobody asked for),
+    for a certificate that is revoked, and beyond `limits`. With `site_id`, the certificate must be that site's. The
+    same `request_id` of the same actor finds the paper that it made before. Raises NotFoundError, StateError.
     """
     if reason is CopyReason.ISSUED:
         raise StateError("A further copy needs a reason.", vi="Bản in thêm cần có lý do.", code="copy_reason")
-    job_id = new_job_id(services)
+    job_id, now = new_job_id(services), services.clock()
 
     def store(connection: Connection) -> PrintJob:
         dose = dose_store.get_dose_of(connection, uvci)
         if site_id is not None and dose.event.site_id != site_id:
             dose_store.get_dose_of(connection, "")  # the same answer as for one that is not there
+        earlier = job_store.jobs_of_family(connection, uvci)
+        if earlier:
+            # Locked, then read: two who ask at once, or one who retries meanwhile, come one after the other.
+            job_store.get_job(connection, earlier[-1].job_id, lock=True)
+        made = _asked_before(connection, actor, request_id, uvci, reason)
+        if made is not None:
+            return made
         refuse_revoked(connection, uvci)
         _refuse_superseded(connection, uvci)
-        # Locked, then read: two who ask at once, or one who retries meanwhile, come one after the other.
-        job_store.get_job(connection, job_store.jobs_of_family(connection, uvci)[-1].job_id, lock=True)
-        jobs = job_store.jobs_of(connection, [uvci])
-        waiting = [job for job in jobs if job.state in UNDER_WAY or job.state is JobState.UNCERTAIN]
+        family = job_store.jobs_of_family(connection, uvci)
+        if not family:
+            raise StateError(
+                "This certificate was never printed: there is no paper to make another one of.",
+                vi="Chứng nhận này chưa từng được in, không có bản nào để in lại.",
+                code="never_printed",
+            )
+        waiting = [job for job in family if job.state in UNDER_WAY or job.state is JobState.UNCERTAIN]
         if waiting:
             raise StateError(
                 f"Copy {waiting[-1].copy_number} of this certificate is still {waiting[-1].state}: settle it first.",
                 vi=f"Bản in số {waiting[-1].copy_number} chưa xong: hãy xử lý bản đó trước.",
                 code="copy_under_way",
             )
-        return _next_copy(connection, services, uvci, job_id, reason, actor)
+        _refuse_too_many(connection, limits, uvci, family[-1].site_id, actor, now)
+        copy = _next_copy(connection, services, uvci, job_id, reason, actor)
+        if request_id is not None:
+            paper_store.insert_copy_request(connection, request_id, copy, now=now)
+        return copy
 
     job = await services.store.write(store)
     services.wakeups.notify(job.site_id)
     return job
+
+
+def _asked_before(
+    connection: Connection, actor: str, request_id: str | None, uvci: str, reason: CopyReason
+) -> PrintJob | None:
+    asked = paper_store.find_copy_request(connection, actor[:64], request_id) if request_id is not None else None
+    if asked is None:
+        return None
+    if (asked.uvci, asked.reason) != (uvci, reason):
+        raise StateError(
+            "This request_id was used for another paper.",
+            vi="Mã request_id này đã dùng cho bản in khác.",
+            code="conflict",
+        )
+    return job_store.get_job(connection, asked.job_id)
+
+
+def _refuse_too_many(
+    connection: Connection, limits: CopyLimits | None, uvci: str, site_id: str, actor: str, now: datetime
+) -> None:
+    if limits is None:
+        return
+    asked = paper_store.count_copies_asked(connection, site_id, asked_by=actor[:64], since=day_of(now))
+    refuse_copy(limits, made=further_copies(job_store.jobs_of(connection, [uvci])), asked_today=asked)
+
+
+def day_of(now: datetime) -> datetime:
+    """Return the beginning of the day in Vietnam."""
+    return now.astimezone(VIETNAM_TIME).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 async def unprinted(services: Services, uvci: str) -> PrintJob:
@@ -187,6 +269,8 @@ def _next_copy(
         copy_number=latest.copy_number + 1,
         reason=reason,
         asked_by=actor[:64],
+        injected_at=dose_store.get_dose_of(connection, uvci).event.dose.injected_at,
+        clock=services.paper_clock,
     )
     job_store.insert_jobs(connection, [copy])
     return copy

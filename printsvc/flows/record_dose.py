@@ -152,6 +152,8 @@ def _prepare(
                 job_id=new_job_id(services),
                 now=now,
                 asked_by=source,
+                injected_at=event.dose.injected_at,
+                clock=services.paper_clock,
             )
             return _Prepared(NewDose(source, event, ISSUED, (), mark, now), certificate, job)
         case Hold(reasons):

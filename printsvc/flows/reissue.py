@@ -361,6 +361,7 @@ def _store_papers(
                     copy_number=number,
                     reason=reason,
                     asked_by=run.asked_by,
+                    clock=services.paper_clock,
                 )
             )
     job_store.insert_jobs(connection, jobs)

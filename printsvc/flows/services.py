@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -19,6 +19,8 @@ from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
 from printsvc.flows.seal import SealBook
 from printsvc.flows.trust import TrustBook
+from printsvc.printing.clock import PaperClock
+from printsvc.printing.copies import CopyRules
 from printsvc.render.draw import PageCounts
 from printsvc.render.formfile import Form
 from printsvc.store.engine import Store
@@ -145,7 +147,7 @@ class Services:
     `pages` counts what the renderer drew, in this process and since it started; `trust` is what it knows of the lists
     of signers; `seal` is who seals digital copies (None: they go out plain), `stamp_authorities` (DER) are whose time
     stamps on seals are believed; printed text is compared by `known_forms`. `minter` signs
-    many certificates at once (None: this process does).
+    many certificates at once (None: this process does). `copies` is how many further papers each role may ask for.
     """
 
     store: Store
@@ -165,3 +167,9 @@ class Services:
     seal: SealBook | None = None
     stamp_authorities: tuple[bytes, ...] = ()
     known_forms: tuple[Form, ...] = ()
+    copies: CopyRules = field(default_factory=CopyRules)
+
+    @property
+    def paper_clock(self) -> PaperClock:
+        """The clock of papers: `overdue_s` from the injection."""
+        return PaperClock(timedelta(seconds=self.overdue_s))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, distinct, func, select, true
+from sqlalchemy import ColumnElement, Connection, and_, distinct, func, literal, select, true
 
 from printsvc.domain.print_job import ON_PAPER
 from printsvc.store.doses import HELD
 from printsvc.store.tables import certificates, doses, print_jobs
+
+# Written into the statement: the index of held doses is partial.
+_HELD = literal(HELD, literal_execute=True)
 
 
 def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
@@ -36,3 +39,9 @@ def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
         "with_paper": on_paper.scalar_one(),
         "papers": dict(states.all()),
     }
+
+
+def count_held(connection: Connection, site_id: str) -> int:
+    """Return how many doses of a site wait for somebody to look."""
+    query = select(func.count()).select_from(doses).where(doses.c.site_id == site_id, doses.c.outcome == _HELD)
+    return connection.execute(query).scalar_one()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -56,7 +56,7 @@ def jobs_of_doses(connection: Connection, dose_pks: Iterable[int]) -> dict[int, 
     )
     for row in connection.execute(query):
         values = row._asdict()
-        found.setdefault(values.pop("dose_pk"), []).append(_job_of(values))
+        found.setdefault(values.pop("dose_pk"), []).append(job_from(values))
     return found
 
 
@@ -172,6 +172,12 @@ def set_document(connection: Connection, job_id: str, sha256: str) -> None:
     connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(document_sha256=sha256))
 
 
+def set_witness(connection: Connection, job_id: str, values: Mapping[str, object]) -> None:
+    """Keep what the printer said of a job whose state it does not change."""
+    if values:
+        connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(**values))
+
+
 def site_prints(connection: Connection, site_id: str, sha256: str) -> bool:
     """Return whether one of the site's jobs prints this document."""
     query = select(print_jobs.c.job_id).where(print_jobs.c.document_sha256 == sha256, print_jobs.c.site_id == site_id)
@@ -198,10 +204,11 @@ _NAMES = tuple(column.name for column in print_jobs.columns)
 
 
 def _job(row: Row[Any]) -> PrintJob:
-    return _job_of(row._asdict())
+    return job_from(row._asdict())
 
 
-def _job_of(values: dict[str, Any]) -> PrintJob:
+def job_from(values: dict[str, Any]) -> PrintJob:
+    """Return the job of a row's values by column."""
     values["state"] = JobState(values["state"])
     values["reason"] = CopyReason(values["reason"])
     return PrintJob(**values)
@@ -228,5 +235,7 @@ def _write_ledger(
             reason=happening.reason,
             witness=happening.witness,
             impressions=happening.impressions,
+            printer_said=happening.printer_said or None,
+            printer_said_at=happening.printer_said_at,
         )
     )

@@ -102,7 +102,8 @@ def insert_record(connection: Connection, record: SignerRecord, *, actor: str) -
         "changed_at": record.changed_at,
         "reason": record.reason,
     }
-    if not connection.execute(insert_or_ignore(connection, signers).values(**values)).rowcount:
+    made = insert_or_ignore(connection, signers).values(**values).returning(signers.c.thumbprint)
+    if connection.execute(made).first() is None:
         return False
     _note(connection, record.thumbprint, "plan", "", record.state, record.changed_at, actor, record.reason)
     return True

@@ -34,7 +34,9 @@ def insert_site(connection: Connection, site: Site, *, now: datetime) -> bool:
         "province": site.province,
         "created_at": now,
     }
-    return bool(connection.execute(insert_or_ignore(connection, sites).values(**values)).rowcount)
+    # RETURNING says it on both databases; PostgreSQL's row count is -1 either way.
+    made = insert_or_ignore(connection, sites).values(**values).returning(sites.c.site_id)
+    return connection.execute(made).first() is not None
 
 
 def update_site(connection: Connection, site: Site) -> bool:
@@ -73,16 +75,19 @@ TOKEN_ID = 12
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who holds a token. `role` is platform, admin or site; a site's token has its `site_id`."""
+    """Who holds a token. `role` is platform, admin, site or province; a site's token has its `site_id`, a province's
+    its `province`."""
 
     name: str
     role: str
     site_id: str | None = None
+    province: str | None = None
 
 
 def insert_token(connection: Connection, token: str, caller: Caller, *, now: datetime) -> None:
     """Store the digest of an API token."""
     values = {"token_sha256": digest(token), "name": caller.name, "role": caller.role, "site_id": caller.site_id}
+    values |= {"province": caller.province}
     connection.execute(insert_or_ignore(connection, api_tokens).values(**values, created_at=now, revoked_at=None))
 
 
@@ -90,7 +95,7 @@ def find_caller(connection: Connection, token: str) -> Caller | None:
     """Return who holds this token; None for an unknown or revoked one."""
     query = select(api_tokens).where(api_tokens.c.token_sha256 == digest(token), api_tokens.c.revoked_at.is_(None))
     row = connection.execute(query).first()
-    return Caller(row.name, row.role, row.site_id) if row else None
+    return Caller(row.name, row.role, row.site_id, row.province) if row else None
 
 
 def list_tokens(connection: Connection) -> list[dict[str, Any]]:

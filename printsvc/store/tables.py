@@ -135,6 +135,10 @@ print_jobs = Table(
     Column("queue", String(128), nullable=False),
     Column("attempt_id", String(96), nullable=False),
     Column("witness", String(16), nullable=False),
+    # What the printer itself last answered; since when the person waits, and when the job climbs next.
+    Column("impressions", Integer, nullable=True),
+    Column("printer_said", String(64), nullable=True),
+    *(Column(name, UtcTime, nullable=True) for name in ("printer_said_at", "clock_from", "next_climb_at")),
     UniqueConstraint("uvci", "copy_number"),
 )
 Index(
@@ -180,6 +184,8 @@ job_events = Table(
     Column("reason", String(64), nullable=False),
     Column("witness", String(16), nullable=False),
     Column("impressions", Integer, nullable=True),
+    Column("printer_said", String(64), nullable=True),
+    Column("printer_said_at", UtcTime, nullable=True),
     UniqueConstraint("journal_id", "seq"),
 )
 Index("ix_job_events_job_id", job_events.c.job_id)
@@ -234,6 +240,7 @@ api_tokens = Table(
     Column("name", String(64), nullable=False),
     Column("role", String(16), nullable=False),
     Column("site_id", String(64), nullable=True),
+    Column("province", String(3), nullable=True),
     Column("created_at", UtcTime, nullable=False),
     Column("revoked_at", UtcTime, nullable=True),
 )

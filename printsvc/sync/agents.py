@@ -135,6 +135,8 @@ async def post_report(request: web.Request) -> web.Response:
                 reason=_text(event.reason, 64),
                 witness=_text(event.witness, 16),
                 impressions=None if event.impressions is None else _fit(event.impressions),
+                printer_said=_text(event.printer_said, 64),
+                printer_said_at=None if event.printer_said_at is None else _aware(event.printer_said_at),
             ),
         )
         for event in body.events

@@ -5,12 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 
 from printsvc.errors import AccessError, NotFoundError
+from printsvc.flows.services import Services
+from printsvc.printing.copies import CopyLimits
 from printsvc.store.sites import Caller, find_caller
 from printsvc.web.keys import SERVICES
 
 PLATFORM = "platform"
 ADMIN = "admin"
 SITE = "site"
+PROVINCE = "province"
 
 
 def bearer_token(request: web.Request) -> str:
@@ -38,3 +41,8 @@ async def require_site(request: web.Request, site_id: str, *roles: str) -> Calle
     if caller.role == SITE and caller.site_id != site_id:
         raise NotFoundError("There is no such site.", vi="Không có điểm tiêm này.")
     return caller
+
+
+def copy_limits(services: Services, caller: Caller) -> CopyLimits:
+    """Return how many further papers the caller may ask for."""
+    return services.copies.admin if caller.role == ADMIN else services.copies.operator

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
-from printsvc.domain.print_job import CopyReason, JobState, PrintJob
+from printsvc.domain.print_job import JobState, PrintJob
 from printsvc.domain.uvci import full_uvci
 from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.copies import digital_copy
 from printsvc.flows.intake import problem
-from printsvc.flows.papers import Seen, declare_holder_lost, print_copy, retry_job, settle_job, unprinted
+from printsvc.flows.papers import Seen, declare_holder_lost, retry_job, settle_job, unprinted, why_no_copy
+from printsvc.flows.scanback import papers_of, standing_document
+from printsvc.flows.witness import witness_document
+from printsvc.printing.clock import Step
+from printsvc.printing.paper import Standing
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store import papers as paper_store
 from printsvc.store.doses import StoredDose
 from printsvc.store.reissues import find_superseding
 from printsvc.store.revocations import history_of
 from printsvc.store.sites import Caller
-from printsvc.web.access import ADMIN, PLATFORM, SITE, require
+from printsvc.web.access import ADMIN, PLATFORM, SITE, copy_limits, require
 from printsvc.web.bodies import read_model
 from printsvc.web.doses import dose_document
 from printsvc.web.keys import SERVICES
 from printsvc.web.revocations import revocation_document
-
-
-class CopyIn(BaseModel):
-    """The body of `POST /v1/certificates/{uvci}/papers`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    reason: Literal["spoilt", "lost", "corrected", "renewed"]
 
 
 class SeenIn(BaseModel):
@@ -50,23 +48,32 @@ def job_document(job: PrintJob) -> dict[str, Any]:
         "reason": job.reason,
         "asked_by": job.asked_by,
         "form": job.form,
+        "priority": job.priority,
         "state": job.state,
         "state_reason": job.state_reason,
         "queue": job.queue,
         "attempt_id": job.attempt_id,
         "witness": job.witness,
+        "witnessed": witness_document(job),
         "created_at": job.created_at.isoformat(),
         "changed_at": job.changed_at.isoformat(),
     }
 
 
+def paper_document(job: PrintJob, standing: Standing) -> dict[str, Any]:
+    """Return what is told of a paper: its job, and whether it may be handed over."""
+    return job_document(job) | {"paper": standing_document(standing)}
+
+
 async def get_certificate(request: web.Request) -> web.Response:
     """Tell a certificate, its papers, and every revocation that it ever had."""
-    dose, jobs = await _load(request)
+    dose, _ = await load_certificate(request)
     uvci = full_uvci(request.match_info["uvci"])
+    papers = await papers_of(request.app[SERVICES], uvci)
     history, newer = await request.app[SERVICES].store.read(lambda c: (history_of(c, uvci), find_superseding(c, uvci)))
     told: dict[str, Any] = {"superseded_by": newer} if newer else {}
-    told |= {"papers": [job_document(job) for job in jobs], "revocations": [revocation_document(r) for r in history]}
+    told |= {"papers": [paper_document(job, standing) for job, standing in papers]}
+    told |= {"revocations": [revocation_document(r) for r in history]}
     return web.json_response(dose_document(dose) | {"revoked": any(r.is_current for r in history)} | told)
 
 
@@ -75,7 +82,7 @@ async def get_certificate_pdf(request: web.Request) -> web.Response:
     wanted = request.query.get("seal", "yes")
     if wanted not in ("yes", "no"):
         raise InputError([problem("/seal", "not_a_choice")])
-    _, jobs = await _load(request)
+    _, jobs = await load_certificate(request)
     uvci = full_uvci(request.match_info["uvci"])
     paper = jobs[-1] if jobs else await unprinted(request.app[SERVICES], uvci)
     known = [tag.value for tag in request.if_none_match or ()]
@@ -87,26 +94,6 @@ async def get_certificate_pdf(request: web.Request) -> web.Response:
     name = "certificate.pdf" if copy.is_sealed else "certificate-unsealed.pdf"
     headers["Content-Disposition"] = f'inline; filename="{name}"'
     return web.Response(body=copy.pdf, content_type="application/pdf", headers=headers)
-
-
-async def get_papers(request: web.Request) -> web.Response:
-    """List the papers of a certificate, by copy number."""
-    _, jobs = await _load(request)
-    return web.json_response({"papers": [job_document(job) for job in jobs]})
-
-
-async def post_paper(request: web.Request) -> web.Response:
-    """Print a further copy, with its reason."""
-    caller = await require(request, ADMIN, SITE)
-    body = await read_model(request, CopyIn)
-    job = await print_copy(
-        request.app[SERVICES],
-        full_uvci(request.match_info["uvci"]),
-        CopyReason(body.reason),
-        actor=caller.name,
-        site_id=caller.site_id if caller.role == SITE else None,
-    )
-    return web.json_response(job_document(job), status=201)
 
 
 async def list_print_jobs(request: web.Request) -> web.Response:
@@ -123,7 +110,13 @@ async def list_print_jobs(request: web.Request) -> web.Response:
 async def get_print_job(request: web.Request) -> web.Response:
     """Tell a print job and everything that happened to it."""
     job = await _own_job(request)
-    ledger = await request.app[SERVICES].store.read(lambda c: job_store.ledger_of(c, job.job_id))
+    ledger, climbs, scans = await request.app[SERVICES].store.read(
+        lambda c: (
+            job_store.ledger_of(c, job.job_id),
+            paper_store.climbs_of(c, job.job_id),
+            paper_store.scans_of(c, job.job_id),
+        )
+    )
     events = [
         {
             "event": row.event,
@@ -137,20 +130,50 @@ async def get_print_job(request: web.Request) -> web.Response:
             "reason": row.reason,
             "witness": row.witness,
             "impressions": row.impressions,
+            "printer_said": row.printer_said or "",
+            "printer_said_at": row.printer_said_at.isoformat() if row.printer_said_at else None,
         }
         for row in ledger
     ]
-    return web.json_response(job_document(job) | {"events": events})
+    told: dict[str, Any] = {"events": events}
+    told["climbs"] = [
+        {
+            "step": Step(row.step).name.lower(),
+            "priority": row.priority,
+            "due_at": row.due_at.isoformat(),
+            "at": row.climbed_at.isoformat(),
+        }
+        for row in climbs
+    ]
+    told["scans"] = [
+        {
+            "verdict": row.verdict,
+            "at": row.at.isoformat(),
+            "actor": row.actor,
+            "copy_number": row.copy_number,
+            "settled": row.settled,
+        }
+        for row in scans
+    ]
+    return web.json_response(job_document(job) | told)
 
 
 async def settle_print_job(request: web.Request) -> web.Response:
-    """Take a person's word on a paper: here, not_here or spoilt. The latter two print the next copy."""
+    """Take a person's word on a paper: here, not_here or spoilt. The latter two print the next copy.
+
+    Where the caller's limit of copies is reached the word counts, and `no_replacement` says why no copy is made.
+    """
     caller, job = await _own_job_of(request)
     body = await read_model(request, SeenIn)
-    settled, copy = await settle_job(request.app[SERVICES], job.job_id, body.seen, actor=caller.name)
-    return web.json_response(
-        {"print_job": job_document(settled), "replacement": job_document(copy) if copy is not None else None}
-    )
+    services = request.app[SERVICES]
+    limits = copy_limits(services, caller)
+    settled, copy = await settle_job(services, job.job_id, body.seen, actor=caller.name, limits=limits)
+    told: dict[str, Any] = {"print_job": job_document(settled), "replacement": job_document(copy) if copy else None}
+    if copy is None and body.seen is not Seen.HERE:
+        refused = await why_no_copy(services, settled, actor=caller.name, limits=limits)
+        if refused is not None:
+            told["no_replacement"] = {"code": refused.code, "detail": refused.en, "detail_vi": refused.vi}
+    return web.json_response(told)
 
 
 async def retry_print_job(request: web.Request) -> web.Response:
@@ -178,7 +201,8 @@ async def _own_job_of(request: web.Request) -> tuple[Caller, PrintJob]:
     return caller, job
 
 
-async def _load(request: web.Request) -> tuple[StoredDose, list[PrintJob]]:
+async def load_certificate(request: web.Request) -> tuple[StoredDose, list[PrintJob]]:
+    """Return a certificate's dose and its jobs, to those who may see them. Raises NotFoundError."""
     caller = await require(request, PLATFORM, ADMIN, SITE)
     uvci = full_uvci(request.match_info["uvci"])
 

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from printsvc.domain.dose import DoseEvent
 from printsvc.errors import DuplicateError, InputError, NotFoundError, PrintsvcError
 from printsvc.flows.check_identity import check
 from printsvc.flows.intake import IdentityIn, PersonIn, parse_event, parse_identity, problem
 from printsvc.flows.record_dose import Recorded, RecordOutcome, record_doses, settle_identity
+from printsvc.flows.seen_in_app import mark_seen_in_app
 from printsvc.store.doses import HELD, StoredDose, find_dose
+from printsvc.store.papers import find_sighting
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require
-from printsvc.web.bodies import dump_json, json_response, parse_json, read_json
+from printsvc.web.bodies import dump_json, json_response, parse_json, read_json, read_model
 from printsvc.web.keys import SERVICES
 from printsvc.web.problems import document_of, response
 
@@ -133,8 +135,36 @@ async def get_dose(request: web.Request) -> web.Response:
     dose_id = request.match_info["dose_id"]
     dose = await request.app[SERVICES].store.read(lambda c: find_dose(c, dose_id, source=source))
     if dose is None or (caller.role == SITE and dose.event.site_id != caller.site_id):
-        raise NotFoundError("There is no such dose.", vi="Không có mũi tiêm này.")
-    return json_response(dose_document(dose))
+        raise _no_such_dose()
+    seen = await request.app[SERVICES].store.read(lambda c: find_sighting(c, dose.dose_pk))
+    return json_response(dose_document(dose) | {"seen_in_app_at": seen.isoformat() if seen is not None else None})
+
+
+def _no_such_dose() -> NotFoundError:
+    return NotFoundError("There is no such dose.", vi="Không có mũi tiêm này.")
+
+
+class SeenInAppIn(BaseModel):
+    """The body of `POST /v1/doses/{dose_id}/seen-in-app`, which may be left out: `seen_at` is then now."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    seen_at: AwareDatetime | None = None
+
+
+async def post_seen_in_app(request: web.Request) -> web.Response:
+    """Say that the dose was seen in the person's app; the first time counts, and a repetition answers that."""
+    caller = await require(request, PLATFORM, ADMIN, SITE)
+    body = await read_model(request, SeenInAppIn) if request.can_read_body else SeenInAppIn()
+    seen_at, recorded = await mark_seen_in_app(
+        request.app[SERVICES],
+        request.match_info["dose_id"],
+        seen_at=body.seen_at,
+        actor=caller.name,
+        source=caller.name if caller.role == PLATFORM else None,
+        site_id=caller.site_id if caller.role == SITE else None,
+    )
+    dose_id = request.match_info["dose_id"]
+    return json_response({"dose_id": dose_id, "seen_in_app_at": seen_at.isoformat(), "replayed": not recorded})
 
 
 async def post_identity(request: web.Request) -> web.Response:

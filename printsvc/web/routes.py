@@ -6,7 +6,7 @@ from aiohttp import web
 
 from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, ops, reissues, revocations, signers, sites, trust, verify
+from printsvc.web import certificates, doses, now, ops, papers, reissues, revocations, signers, sites, trust, verify
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -26,6 +26,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
     Route("GET", "/v1/doses/{dose_id}", doses.get_dose, (_P, _A, _S)),
     Route("POST", "/v1/doses/{dose_id}/identity", doses.post_identity, (_P, _A), IdentityIn, (200, 201, 202)),
+    Route("POST", "/v1/doses/{dose_id}/seen-in-app", doses.post_seen_in_app, (_P, _A, _S), doses.SeenInAppIn),
     Route("POST", "/v1/identity-checks", doses.post_identity_check, (_P, _A, _S), doses.CheckIn),
     # The bare route comes last of these: a UVCI may end in a slash, so it takes whatever the others do not.
     Route(
@@ -36,9 +37,18 @@ ROUTES: tuple[Route, ...] = (
         media="application/pdf",
         query=("seal",),
     ),
-    Route("GET", _CERTIFICATE + "/papers", certificates.get_papers, (_P, _A, _S)),
-    Route("POST", _CERTIFICATE + "/papers", certificates.post_paper, (_A, _S), certificates.CopyIn, (201,)),
+    Route("GET", _CERTIFICATE + "/papers", papers.get_papers, (_P, _A, _S)),
+    Route("POST", _CERTIFICATE + "/papers", papers.post_paper, (_A, _S), papers.CopyIn, (201,)),
     Route("GET", _CERTIFICATE, certificates.get_certificate, (_P, _A, _S)),
+    Route(
+        "POST",
+        "/v1/papers/scan",
+        papers.post_scan,
+        (_A, _S),
+        papers.ScanIn,
+        also_takes=papers.PICTURES,
+        query=papers.IN_QUERY,
+    ),
     Route("GET", "/v1/print-jobs", certificates.list_print_jobs, (_A, _S), query=("site_id", "state")),
     Route("GET", _JOB, certificates.get_print_job, (_A, _S)),
     Route("POST", _JOB + "/settle", certificates.settle_print_job, (_A, _S), certificates.SeenIn),
@@ -47,7 +57,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/sites", sites.list_sites, (_A, _P)),
     Route("POST", "/v1/sites", sites.post_site, (_A,), sites.SiteIn, (200, 201)),
     Route("PUT", _SITE, sites.put_site, (_A,), sites.SiteChange),
-    Route("GET", _SITE + "/worklist", sites.get_worklist, (_A, _P, _S)),
+    Route("GET", _SITE + "/worklist", now.get_worklist, (_A, _P, _S)),
+    Route("GET", _SITE + "/now", now.get_site_now, (_A, _P, _S), answers=(200, 304)),
+    Route("GET", "/v1/provinces/{code}/now", now.get_province_now, (_A, _P, "province"), answers=(200, 304)),
+    Route("POST", "/v1/provinces/{code}/tokens", now.post_province_token, (_A,), answers=(201,)),
     Route("POST", _SITE + "/enrolment-codes", sites.post_enrolment_code, (_A,), answers=(201,)),
     Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
     Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
@@ -132,6 +145,6 @@ def add_routes(application: web.Application) -> None:
 
     for route in ROUTES:
         path = route.path.replace("{dose_id}", "{dose_id:.+}") if route.path == "/v1/doses/{dose_id}" else route.path
-        path = path.replace("{dose_id}/identity", "{dose_id:.+}/identity").replace("{uvci}", "{uvci:.+?}")
+        path = path.replace("{dose_id}/", "{dose_id:.+}/").replace("{uvci}", "{uvci:.+?}")
         application.router.add_route(route.method, path, route.handler)
     application.router.add_get("/openapi.json", get_openapi)

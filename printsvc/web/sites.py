@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,23 +10,19 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import Connection
 
-from printsvc.domain.print_job import PrintJob
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import DuplicateError, NotFoundError
 from printsvc.flows import leases
 from printsvc.flows.intake import SITE_ID
-from printsvc.printing.overdue import why_overdue
 from printsvc.stats.coverage import Coverage
 from printsvc.store import counts
-from printsvc.store import doses as dose_store
-from printsvc.store import jobs as job_store
+from printsvc.store import papers as paper_store
 from printsvc.store import sites as site_store
 from printsvc.store.sites import Agent, Caller
 from printsvc.web.access import ADMIN, PLATFORM, SITE, require, require_site
 from printsvc.web.bodies import read_model
-from printsvc.web.certificates import job_document
-from printsvc.web.doses import dose_document
 from printsvc.web.keys import SERVICES
+from printsvc.web.now import uncertain_document
 
 CODE_LIFETIME = timedelta(hours=24)
 
@@ -177,43 +172,6 @@ async def delete_agent(request: web.Request) -> web.Response:
     return web.json_response({"uncertain": await services.store.write(write)})
 
 
-async def get_worklist(request: web.Request) -> web.Response:
-    """List what at a site needs a person: doses that are held, papers that are uncertain, failed or overdue."""
-    site_id = request.match_info["site_id"]
-    await require_site(request, site_id, ADMIN, PLATFORM)
-
-    services = request.app[SERVICES]
-    now = services.clock()
-
-    def read(connection: Connection) -> dict[str, Any]:
-        site_store.get_site(connection, site_id)
-        seen_at = {agent.agent_id: agent.seen_at for agent in site_store.list_agents(connection, site_id)}
-        overdue = job_store.jobs_under_way_since(connection, site_id, now - timedelta(seconds=services.overdue_s))
-        held = dose_store.held_doses(connection, site_id)
-        jobs = job_store.jobs_for_a_person(connection, site_id)
-        return {
-            "site_id": site_id,
-            "held": [
-                dose_document(dose)
-                | {
-                    "identity": dose_store.identity_to_document(dose.identity),
-                    "full_name": dose.event.person.full_name,
-                    "received_at": dose.received_at.isoformat(),
-                }
-                for dose in held
-            ],
-            "print_jobs": [job_document(job) | {"why": job.state, "agent_seen_at": None} for job in jobs]
-            + [_overdue_document(job, seen_at, now) for job in overdue],
-        }
-
-    return web.json_response(await services.store.read(read))
-
-
-def _overdue_document(job: PrintJob, seen_at: Mapping[str, datetime | None], now: datetime) -> dict[str, Any]:
-    why, last = why_overdue(job.holder_agent, seen_at, now=now)
-    return job_document(job) | {"why": why, "agent_seen_at": last.isoformat() if last else None}
-
-
 async def list_printers(request: web.Request) -> web.Response:
     """List the printers as their agents last told: ?site_id=…"""
     caller = await require(request, ADMIN, SITE)
@@ -247,14 +205,18 @@ async def get_stats(request: web.Request) -> web.Response:
     site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
     services = request.app[SERVICES]
 
-    def read(connection: Connection) -> dict[str, Any]:
+    def read(connection: Connection) -> tuple[dict[str, Any], tuple[int, datetime | None]]:
         if site_id is not None:
             site_store.get_site(connection, site_id)
-        return counts.count(connection, site_id)
+        told = counts.count(connection, site_id)
+        return told, paper_store.uncertain_since(connection, site_id)
 
-    numbers = await services.store.read(read)
+    numbers, (uncertain, oldest) = await services.store.read(read)
+    told = coverage_document(Coverage(**numbers)) | {
+        "uncertain": uncertain_document(uncertain, oldest, services.clock()),
+    }
     # How pages were drawn is the process's, not a site's, and is counted from its start.
-    return web.json_response(coverage_document(Coverage(**numbers)) | {"pages": services.pages.document()})
+    return web.json_response(told | {"pages": services.pages.document()})
 
 
 def coverage_document(coverage: Coverage) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from spooler.core.attempt import (
     open_queues,
     taken_queues,
 )
-from spooler.core.witness import Answer, CupsWord, Evidence, Verdict, judge
+from spooler.core.witness import Answer, CupsWord, Evidence, Verdict, judge, words_of
 from spooler.protocol import AttemptId, EventKind, JobId, LeasedJob, attempt_id
 
 
@@ -98,6 +98,7 @@ class _Desk:
     def report(self, job: Job, kind: EventKind, reason: str = "", verdict: Verdict | None = None) -> int:
         seq = self.state.next_seq
         self.state = replace(self.state, next_seq=seq + 1)
+        evidence = self.watch(job.job_id).evidence if verdict else Evidence()
         self.records.append(
             m.Report(
                 seq=seq,
@@ -110,6 +111,8 @@ class _Desk:
                 reason=reason,
                 witness=verdict.witness if verdict else "",
                 impressions=verdict.impressions if verdict else None,
+                printer_said=words_of(evidence.printer),
+                printer_said_at=evidence.printer_at,
             )
         )
         return seq

@@ -157,6 +157,8 @@ class Report:
     reason: str = ""
     witness: str = ""
     impressions: int | None = None
+    printer_said: str = ""
+    printer_said_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,29 @@ class Mute:
 
 Answer = Heard | Unreachable | Mute
 
+_KEYWORDS = {
+    3: "pending", 4: "pending-held", 5: "processing", 6: "processing-stopped", 7: "canceled", 8: "aborted",
+    9: "completed",
+}  # fmt: skip
+"""RFC 8011, 5.3.7 job-state."""
+
+
+def words_of(answer: Answer | None) -> str:
+    """Return a printer's answer in words that go into the books; "" where it was not asked yet."""
+    match answer:
+        case None:
+            return ""
+        case Unreachable():
+            return "unreachable"
+        case Mute():
+            return "cannot-tell"
+        case Heard(jobs=()):
+            return "no-such-job"
+        case Heard(jobs=jobs):
+            return ",".join(_KEYWORDS.get(job.state, str(job.state)) for job in jobs[:4])
+        case _:
+            assert_never(answer)
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:

@@ -10,7 +10,7 @@ import pytest
 from spooler.core import messages as m
 from spooler.core import restore, step
 from spooler.core.attempt import Attempt, Job, Phase, Policy, Queue, State, capacity, stops_paper
-from spooler.core.witness import CupsWord, Heard, PrinterJob
+from spooler.core.witness import CupsWord, Heard, Mute, PrinterJob
 from spooler.protocol import AttemptId, Document, JobId, LeasedJob
 
 T0 = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
@@ -62,6 +62,18 @@ def test_way_of_one_job_with_every_record_before_its_deed() -> None:
     state, actions = run(state, m.Acknowledged(2))
     assert kinds(actions) == ["Trim", "Erase"]
     assert state.jobs == {}
+
+
+def test_what_the_printer_said_is_told_with_its_moment() -> None:
+    asked_at = T0 + timedelta(seconds=1)
+    state, _ = run(fresh(at_phase(Phase.RELEASED)), m.QueuesSeen((QUEUE,)))
+    _, actions = run(state, m.PrinterSaid(JOB, NAME, Heard((PrinterJob(9, 1),))), at=asked_at)
+    [report] = [action for action in actions if isinstance(action, m.Report)]
+    told = (report.kind, report.witness, report.impressions, report.printer_said, report.printer_said_at)
+    assert told == ("printed", "printer", 1, "completed", asked_at)
+    _, actions = run(state, m.CupsSaid(JOB, NAME, CupsWord.COMPLETED), m.PrinterSaid(JOB, NAME, Mute()), at=asked_at)
+    [report] = [action for action in actions if isinstance(action, m.Report)]
+    assert (report.kind, report.witness, report.printer_said) == ("printed", "cups", "cannot-tell")
 
 
 def test_unanswered_create_is_looked_for_before_it_is_made_again() -> None:

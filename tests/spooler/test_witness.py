@@ -19,6 +19,7 @@ from spooler.core.witness import (
     Unreachable,
     Verdict,
     judge,
+    words_of,
 )
 
 T0 = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
@@ -167,3 +168,17 @@ def test_printed_needs_the_printers_word_and_failed_needs_no_page_seen(
         assert all(job.state == 8 and job.impressions == 0 for job in jobs)
         assert evidence.cups in (CupsWord.CANCELED, CupsWord.ABORTED, CupsWord.COMPLETED)
         assert jobs or (evidence.unbroken and not evidence.ever_heard and evidence.cups is not CupsWord.COMPLETED)
+
+
+def test_every_answer_has_words_for_the_books() -> None:
+    assert [words_of(answer) for answer in (None, Unreachable(), Mute(), heard())] == [
+        "",
+        "unreachable",
+        "cannot-tell",
+        "no-such-job",
+    ]
+    assert (
+        words_of(heard(*((state, 0) for state in range(3, 7)))) == "pending,pending-held,processing,processing-stopped"
+    )
+    assert words_of(heard((7, 0), (8, 0), (9, 1))) == "canceled,aborted,completed"
+    assert len(words_of(heard(*[(6, 0)] * 1000))) <= 80

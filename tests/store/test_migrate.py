@@ -44,6 +44,7 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "ix_print_jobs_waiting",
         "ix_print_jobs_leased",
         "ix_print_jobs_document_sha256",
+        "ix_print_jobs_next_climb_at",
         "ix_revocation_items_open",
         "ix_reissue_items_open",
         "uq_certificates_superseded_by",
@@ -57,6 +58,7 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
     assert "'waiting'" in conditions["ix_print_jobs_waiting"]
     assert "'leased'" in conditions["ix_print_jobs_leased"]
     assert "NOT NULL" in conditions["ix_print_jobs_document_sha256"]
+    assert "NOT NULL" in conditions["ix_print_jobs_next_climb_at"]
     assert "'signing'" in conditions["uq_signers_signing"]
 
 

@@ -15,6 +15,7 @@ from printsvc.domain.uvci import Uvci
 from printsvc.flows import leases
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
+from printsvc.store import papers as paper_store
 from printsvc.store import reissues as reissue_store
 from printsvc.store import revocation_runs as run_store
 from printsvc.store import revocations as revocation_store
@@ -58,8 +59,19 @@ def full_store(world: Any) -> Store:
         job = dict.fromkeys(("asked_by", "form", "media", "state_reason", "queue", "attempt_id", "witness"), "")
         job |= {"copy_number": 1, "reason": "issued", "site_id": "HN-1", "priority": 50, "fencing_token": 0}
         job |= {"created_at": now, "changed_at": now, "deadline": now}
+        due_at = now + timedelta(minutes=10)
         connection.execute(
-            insert(print_jobs), [job | {"job_id": str(n), "uvci": str(n), "state": state(n)} for n in ids]
+            insert(print_jobs),
+            [
+                job
+                | {
+                    "job_id": str(n),
+                    "uvci": str(n),
+                    "state": state(n),
+                    "next_climb_at": due_at if n % 100 == 0 else None,
+                }
+                for n in ids
+            ],
         )
         connection.execute(text("ANALYZE"))
 
@@ -115,6 +127,13 @@ def test_sites_with_waiting_jobs_reads_the_waiting_jobs_alone(full_store: Store)
 def test_the_worklist_uses_its_index(full_store: Store) -> None:
     plan = plan_of(full_store, lambda c: dose_store.held_doses(c, "HN-1"), "held")
     assert "ix_doses_held" in plan, plan
+
+
+@pytest.mark.parametrize("site_id", [None, "HN-1"])
+def test_climbing_reads_the_jobs_that_are_due_alone(full_store: Store, world: Any, site_id: str | None) -> None:
+    now = world.clock.now  # as at nearly every poll: no step is due
+    plan = plan_of(full_store, lambda c: paper_store.lock_climbing(c, now=now, site_id=site_id, limit=500))
+    assert "ix_print_jobs_next_climb_at" in plan, plan
 
 
 def test_finding_a_document_uses_its_index(full_store: Store) -> None:

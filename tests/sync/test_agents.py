@@ -58,6 +58,7 @@ async def test_a_job_is_leased_fetched_and_reported(api: Api) -> None:
 
     submitted = told("submitted", job["job_id"], 1, attempt_id="ps-a-1-1", queue="lp")
     printed = told("printed", job["job_id"], 2, attempt_id="ps-a-1-1", queue="lp", witness="printer", impressions=1)
+    printed |= {"printer_said": "completed", "printer_said_at": "2021-10-30T02:12:58+00:00"}
     answer = await api.report(token, printed, submitted)
     assert answer["acknowledged"] == 2
     assert [(one["outcome"], one["state"]) for one in answer["results"]] == [
@@ -68,6 +69,9 @@ async def test_a_job_is_leased_fetched_and_reported(api: Api) -> None:
     assert [one["outcome"] for one in again["results"]] == ["duplicate", "duplicate"]
     found = await api.job(job["job_id"])
     assert (found["state"], found["queue"], found["witness"]) == ("printed", "lp", "printer")
+    said = {"by": "printer", "said": "completed", "at": "2021-10-30T02:12:58+00:00", "impressions": 1}
+    assert found["witnessed"] | said == found["witnessed"], "what it said, when, and how many impressions"
+    assert found["events"][-1]["printer_said"] == "completed"
     assert [(one["event"], one["actor"]) for one in found["events"]] == [
         ("lease", agent_id),
         ("submit", agent_id),

@@ -27,6 +27,7 @@ BODIES: dict[str, Any] = {
     "/v1/identity-checks": {"person": event()["person"]},
     "/v1/certificates/{uvci}/papers": {"reason": "lost"},
     "/v1/print-jobs/{job_id}/settle": {"seen": "here"},
+    "/v1/papers/scan": {"code": "HC1:NONSENSE"},
     "/v1/sites": {"site_id": "HN-9", "name": "Điểm tiêm 9"},
     "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
     "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
@@ -51,7 +52,10 @@ async def path_of(api: Api, route: Route) -> str:
     api.world.services.trust.list_signer = own  # any signer will do: what is asked here is who gets an answer
     imported = certificates_body(own.certificate)
     assert (await api.call("POST", "/v1/trust-sources/de", imported, by="admin")).status == 200
+    if "provinces" in route.path:
+        assert (await api.call("PUT", "/v1/sites/HN-1", BODIES["/v1/sites/{site_id}"], by="admin")).status == 200
     values = {
+        "code": "01",
         "source": "de",
         "dose_id": "HELD" if route.path.endswith("/identity") else "KNOWN",
         "uvci": issued["uvci"].replace("#", "%23"),
@@ -242,10 +246,10 @@ async def test_a_paper_that_does_not_come_stands_on_the_worklist_with_the_reason
         return [(job["job_id"], job["why"], job["agent_seen_at"]) for job in worklist["print_jobs"]]
 
     job_id = (await api.issue())["job_id"]
-    api.world.clock.advance(1800)
+    api.world.clock.advance(599)
     assert await listed() == []
     api.world.clock.advance(1)
-    assert await listed() == [(job_id, "no-agent", None)]
+    assert await listed() == [(job_id, "no-agent", None)], "20 minutes after the injection, which was 10 minutes ago"
     _, token = await api.enrol()
     assert await listed() == [(job_id, "agent-silent", None)], "enrolled, and never heard"
     seen_at = api.world.clock.now.isoformat()
