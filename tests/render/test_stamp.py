@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 from proofs import persons
+from pyhanko.pdf_utils.reader import PdfFileReader
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, QrCapacityError
@@ -253,6 +254,9 @@ def test_no_reader_complains(stamper: Stamper, sample: PageData, tmp_path: Path)
     dice = random.Random(8)
     for page in (sample, person(dice, sample), person(dice, sample)):
         path.write_bytes(stamper.stamp(page))
+        reader = PdfFileReader(io.BytesIO(path.read_bytes()), strict=True)  # that of the seal
+        assert reader.root["/Type"] == "/Catalog"
+        assert reader.root["/Pages"]["/Count"] == 1
         for command in (
             ["qpdf", "--check", path],
             ["gs", "-q", "-dNOPAUSE", "-dBATCH", "-dPDFSTOPONWARNING", "-sDEVICE=nullpage", path],

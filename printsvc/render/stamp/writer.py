@@ -11,18 +11,20 @@ from dataclasses import dataclass
 from typing import Final
 
 import deflate
+import numpy as np
+from numpy.typing import NDArray
 
 from printsvc.render.stamp.axes import SIZE, holds
 from printsvc.render.stamp.compiled import CompiledForm
 from printsvc.render.stamp.fontfile import FAST, FontFile, stream_object
 
 _PACKED: Final = b"/Filter/FlateDecode"
-_IMAGE: Final = (
-    b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1/Interpolate false"
-)
+_IMAGE: Final = b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1"
 _HEADER: Final = b"%PDF-1.7\n%\xf0\x9f\x96\xa4\n"
-_ROW: Final = 7  # bytes of an entry: the row's filter; its kind, 3 of offset or holder, 2 of index in the holder
-_PLAIN, _UP = b"\0", b"\2"  # PNG's filters: an entry as it is, or less the one before
+_ENTRY: Final = 6  # bytes of an entry: its kind, 3 of offset or holder, 2 of index in the holder
+# PNG's filter of every row: an entry less the one before, byte by byte, so that a neighbour's in an object stream packs
+# to next to nothing. pyHanko 0.38, which seals these files, reads the filters 0 and 1 wrongly.
+_UP: Final = 2
 KEPT_VARIANTS: Final = 256
 _BEST: Final = 12  # libdeflate's level for what is kept
 
@@ -32,7 +34,7 @@ class _Variant:
     """All up to the person's own objects, the entries with those filled in that lie before them, and the glyphs."""
 
     data: bytes
-    entries: bytes
+    entries: NDArray[np.uint8]
     glyphs: tuple[int, ...]
 
 
@@ -64,7 +66,7 @@ class FileWriter:
         """
         form = self._form
         variant = self._variant(values)
-        entries = bytearray(variant.entries)
+        entries = variant.entries.copy()
         pieces = [variant.data]
         at = len(variant.data)
         own = [
@@ -75,11 +77,14 @@ class FileWriter:
         own.append((number, stream_object(number, _IMAGE % (side, side), modules)))
         own += [(font.number, stream) for font, stream in zip(self.fonts, fonts, strict=True)]
         for number, data in own:
-            entries[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
+            entries[number, :4] = tuple((0x01000000 + at).to_bytes(4))
             pieces.append(data)
             at += len(data)
-        entries[-_ROW + 1 : -2] = (0x01000000 + at).to_bytes(4)
-        rows = deflate.zlib_compress(entries, FAST)
+        entries[-1, :4] = tuple((0x01000000 + at).to_bytes(4))
+        filtered = np.full((len(entries), 1 + _ENTRY), _UP, dtype=np.uint8)
+        filtered[0, 1:] = entries[0]
+        np.subtract(entries[1:], entries[:-1], out=filtered[1:, 1:])
+        rows = deflate.zlib_compress(filtered.tobytes(), FAST)
         pieces.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/ID[<%s><%s>]/W[1 3 2]/Filter/FlateDecode"
             b"/DecodeParms<</Predictor 12/Columns 6>>/Length %d>>\nstream\n%s\nendstream\nendobj\n"
@@ -110,18 +115,12 @@ class FileWriter:
             packed = deflate.zlib_compress(content, _BEST)
             streams.append((page.static_number, stream_object(page.static_number, _PACKED, packed)))
         streams.append((form.objects_number, _object_stream(form.objects_number, objects)))
-        whole = bytearray(_ROW * (form.size + 1))
-        last = None
+        entries = np.zeros((form.size + 1, _ENTRY), dtype=np.uint8)
         for index, number in enumerate(sorted(objects)):
-            # A neighbour's entry is that of the one before with the next index, which packs to next to nothing; the
-            # filter adds byte by byte, with no carry.
-            follows = index % 256 > 0 and last == number - 1
-            entry = (1).to_bytes(6) if follows else b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2)
-            whole[_ROW * number : _ROW * (number + 1)] = (_UP if follows else _PLAIN) + entry
-            last = number
+            entries[number] = tuple(b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2))
         at = len(_HEADER)
         for number, data in streams:
-            whole[_ROW * number + 1 : _ROW * number + 5] = (0x01000000 + at).to_bytes(4)
+            entries[number, :4] = tuple((0x01000000 + at).to_bytes(4))
             at += len(data)
         data = _HEADER + b"".join(data for _, data in streams)
         glyphs = [0] * len(self.fonts)
@@ -131,7 +130,7 @@ class FileWriter:
                     for index, codes in static.glyphs:
                         for code in codes:
                             glyphs[index] |= self.fonts[index].bits(code)
-        return _Variant(data, bytes(whole), tuple(glyphs))
+        return _Variant(data, entries, tuple(glyphs))
 
 
 def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
