@@ -1,4 +1,4 @@
-"""printsvc printers: the sites' printers, from the centre. What is asked is done by the site's agent, with an answer."""
+"""printsvc printers: the sites' printers, from the centre. The site's agent does what is asked, and answers."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def set_printer(
 ) -> None:
     """Set what is given for a queue; the rest stays."""
     found = remote.call("GET", "/v1/printers" + query(site_id=site_id))["printers"]
-    known = next((p["settings"] for p in found if (p["site_id"], p["queue"]) == (site_id, queue)), {})
+    known: dict[str, Any] = next((p["settings"] for p in found if (p["site_id"], p["queue"]) == (site_id, queue)), {})
     given = {
         "pool": pool,
         "media": None if media is None else [one.strip() for one in media.split(",") if one.strip()],
