@@ -15,7 +15,6 @@ from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
 from printsvc.flows.services import Services
 from printsvc.render.formfile import Form
-from printsvc.store.printers import wishes_of
 from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
 from printsvc.sync import printers
 from printsvc.sync.texts import aware as _aware
@@ -114,8 +113,8 @@ async def post_lease(request: web.Request) -> web.Response:
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
         is_called=lambda c: printers.is_called(services, agent, body.settings_version, c),
     )
-    commands, settings = await printers.give(services, agent, body.settings_version)
-    wishes = await services.store.read(lambda c: wishes_of(c, [ready.job.job_id for ready in result.ready]))
+    job_ids = [ready.job.job_id for ready in result.ready]
+    commands, settings, wishes = await printers.give(services, agent, body.settings_version, job_ids)
     forms = {str(form.form_id): form for form in services.known_forms}
     return _answer(
         LeaseAnswer(

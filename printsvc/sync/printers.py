@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection
 
-from printsvc.domain.printer_command import CommandState, JobRoute, PrinterCommand
+from printsvc.domain.printer_command import CommandState, JobRoute, JobWish, PrinterCommand
 from printsvc.flows.printers import Result, take_results, take_routes
 from printsvc.flows.services import Services
 from printsvc.render.formfile import Form
@@ -55,12 +55,12 @@ async def take(services: Services, agent: Agent, body: LeaseRequest) -> None:
 
 
 async def give(
-    services: Services, agent: Agent, settings_version: str
-) -> tuple[tuple[Command, ...], SiteSettings | None]:
-    """Return the commands for an agent, and the settings of its queues where it has others."""
+    services: Services, agent: Agent, settings_version: str, job_ids: Sequence[str]
+) -> tuple[tuple[Command, ...], SiteSettings | None, dict[str, JobWish]]:
+    """Return the commands for an agent, the settings of its queues where it has others, and the wishes for jobs."""
     now = services.clock()
 
-    def read(connection: Connection) -> tuple[bool, SiteSettings]:
+    def read(connection: Connection) -> tuple[bool, SiteSettings, dict[str, JobWish]]:
         settings = book.list_settings(connection, agent.site_id)
         told = tuple(
             QueueSettings(
@@ -69,16 +69,17 @@ async def give(
             for one in settings
         )  # fmt: skip
         called = book.is_called(connection, agent.site_id, agent.agent_id, now=now)
-        return called, SiteSettings(version=book.settings_version(settings), queues=told)
+        newest = SiteSettings(version=book.settings_version(settings), queues=told)
+        return called, newest, book.wishes_of(connection, job_ids)
 
-    called, settings = await services.store.read(read)
+    called, settings, wishes = await services.store.read(read)
     commands: list[PrinterCommand] = []
     if called:
         commands = await services.store.write(
             lambda c: book.give_commands(c, agent.site_id, agent.agent_id, now=now)
         )  # fmt: skip
     news = None if settings.version == settings_version else settings
-    return tuple(_command(command, now) for command in commands), news
+    return tuple(_command(command, now) for command in commands), news, wishes
 
 
 def is_called(services: Services, agent: Agent, settings_version: str, connection: Connection) -> bool:

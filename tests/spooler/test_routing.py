@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -107,7 +108,7 @@ def test_no_queue_stands_idle_beside_a_job_that_it_could_print(
 def test_urgent_before_bulk_reprints_last_and_otherwise_as_they_came(many: tuple[Job, ...]) -> None:
     served = line_up(many)
     assert sorted(job.order for job in served) == sorted(job.order for job in many)
-    for first, second in zip(served, served[1:], strict=False):
+    for first, second in itertools.pairwise(served):
         last = [job.copy_number > 1 and job.priority < URGENT for job in (first, second)]
         assert last in ([False, False], [False, True], [True, True])
         if last[0] == last[1]:
