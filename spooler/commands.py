@@ -185,22 +185,10 @@ class Desk:
             if not begun and not await self._site.on_disk(self._book.begin, command, self._site.now()):
                 return
             log.info("command", command_id=command.command_id, verb=command.verb, queue=command.queue)
-            try:
-                async with asyncio.timeout(command.within_s if command.verb != "drain" else None):
-                    detail = await self._perform(command, started + command.within_s)
-            except TimeoutError:
-                await self._end(
-                    command, CommandOutcome.FAILED, "too-late", "It took too long.", "Thực hiện quá lâu."
-                )  # fmt: skip
-            except Refused as no:
-                await self._end(command, CommandOutcome.REFUSED, no.reason, no.en, no.vi)
-            except PrintsvcError as error:
-                await self._end(command, CommandOutcome.FAILED, error.code, error.en, error.vi)
-            else:
-                en, vi = detail.pop("en", "Done."), detail.pop("vi", "Đã thực hiện.")
-                await self._end(command, CommandOutcome.DONE, "", en, vi, detail)
+            ended = await self._outcome(command, started)
             if command.verb not in ("check", "discover"):
-                await self._site.see_queues()
+                await self._site.see_queues()  # the answer goes together with the printers as they are then
+            await self._end(command, *ended)
         except PrintsvcError as error:
             log.error("command_not_booked", command_id=command.command_id, detail=error.en)
         except Exception as error:
@@ -214,6 +202,21 @@ class Desk:
             )
         finally:
             self._under_way.discard(command.command_id)
+
+    async def _outcome(self, command: Command, started: float) -> tuple[CommandOutcome, str, str, str, dict[str, Any]]:
+        """Perform the command and return how it ended: outcome, reason, sentences, detail."""
+        try:
+            # A drain has a time of its own, and says what is still there.
+            async with asyncio.timeout(None if command.verb in ("drain", "disable") else command.within_s):
+                detail = await self._perform(command, started + command.within_s)
+        except TimeoutError:
+            return CommandOutcome.FAILED, "too-late", "It took too long.", "Thực hiện quá lâu.", {}
+        except Refused as no:
+            return CommandOutcome.REFUSED, no.reason, no.en, no.vi, {}
+        except PrintsvcError as error:
+            return CommandOutcome.FAILED, error.code, error.en, error.vi, {}
+        en, vi = detail.pop("en", "Done."), detail.pop("vi", "Đã thực hiện.")
+        return CommandOutcome.DONE, "", en, vi, detail
 
     async def _end(
         self,
