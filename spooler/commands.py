@@ -23,8 +23,9 @@ move                job, to (a queue or pool:NAME)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -205,6 +206,9 @@ class Desk:
 
     async def _outcome(self, command: Command, started: float) -> tuple[CommandOutcome, str, str, str, dict[str, Any]]:
         """Perform the command and return how it ended: outcome, reason, sentences, detail."""
+        if asyncio.get_running_loop().time() >= started + command.within_s:
+            late = ("Its time is over: nothing was done.", "Đã quá thời hạn: chưa thực hiện gì.")
+            return CommandOutcome.REFUSED, "too-late", *late, {}
         try:
             # A drain has a time of its own, and says what is still there.
             async with asyncio.timeout(None if command.verb in ("drain", "disable") else command.within_s):
@@ -254,8 +258,8 @@ class Desk:
             case "add":
                 return await self._add(queue, str(given.get("uri", "")), str(given.get("media") or A4), until)
             case "remove":
-                self._refuse_own(queue)
-                await self._at_cups(lambda c: admin.remove(c, queue))
+                async with self._closed(queue):
+                    await self._at_cups(lambda c: admin.remove(c, queue))
             case "check":
                 return await self._check(queue, str(given.get("media", "")), int(given.get("dpi", 0)))
             case "test-page":
@@ -265,8 +269,8 @@ class Desk:
             case "disable":
                 if given.get("drain"):
                     return await self._drain(queue, until)
-                self._refuse_own(queue)
-                await self._at_cups(lambda c: admin.disable(c, queue))
+                async with self._closed(queue):
+                    await self._at_cups(lambda c: admin.disable(c, queue))
             case "drain":
                 return await self._drain(queue, until)
             case "accept" | "reject":
@@ -285,6 +289,19 @@ class Desk:
         """Do one look-and-act; no other of ours comes between."""
         async with self._one_at_cups:
             return await self._site.lane.run(function, timeout_s=timeout_s)
+
+    @contextlib.asynccontextmanager
+    async def _closed(self, queue: str) -> AsyncIterator[None]:
+        """Let no job of ours come to the queue while it is stopped: else one could begin between look and act."""
+        was_accepting = await self._at_cups(lambda c: admin.accept(c, queue, yes=False))
+        try:
+            await self._site.see_queues()
+            self._refuse_own(queue)
+            yield
+        finally:
+            if was_accepting:
+                with contextlib.suppress(Refused):  # it was removed
+                    await self._at_cups(lambda c: admin.accept(c, queue, yes=True))
 
     def _refuse_own(self, queue: str) -> None:
         """Refuse where a certificate of ours is at the queue, also one that CUPS is not yet, or no more, at."""
@@ -322,6 +339,14 @@ class Desk:
                 "printer-silent",
                 f"No printer answers at {uri}: a queue made now would stay raw. Switch it on and try again.",
                 f"Không có máy in trả lời tại {uri}: hãy bật máy in rồi thử lại.",
+            )
+        if self._settings.queues and queue not in self._settings.queues:
+            raise Refused(
+                "queue-not-listed",
+                f"This agent prints on {', '.join(self._settings.queues)} alone: add {queue} to "
+                "PRINTSVC_SPOOLER_QUEUES first.",
+                f"Tiến trình này chỉ dùng {', '.join(self._settings.queues)}: hãy thêm {queue} vào "
+                "PRINTSVC_SPOOLER_QUEUES trước.",
             )
         once = check.has_once(check.read_file(self._settings.cups_files))
         await self._at_cups(lambda c: admin.begin_queue(c, queue, uri), timeout_s=_LONG_CALL_S)

@@ -128,12 +128,16 @@ def enable(connection: Any, queue: str) -> None:
     connection.enablePrinter(queue)
 
 
-def accept(connection: Any, queue: str, *, yes: bool) -> None:
+def accept(connection: Any, queue: str, *, yes: bool) -> bool:
+    """Let the queue take jobs, or none; return whether it took them before."""
     device_of(connection, queue)
+    attributes = connection.getPrinterAttributes(queue, requested_attributes=["printer-is-accepting-jobs"])
+    before = bool(attributes.get("printer-is-accepting-jobs", True))
     if yes:
         connection.acceptJobs(queue)
     else:
         connection.rejectJobs(queue)
+    return before
 
 
 def find_job(connection: Any, cups_job_id: int) -> QueuedJob:
