@@ -38,7 +38,7 @@ from spooler.core import messages as m
 from spooler.core.attempt import FINAL, Job, Phase, Queue, State
 from spooler.cupsd import admin, check, discover, server
 from spooler.cupsd.admin import Refused
-from spooler.cupsd.lane import Lane
+from spooler.cupsd.lane import CupsRefusedError, Lane
 from spooler.cupsd.printer import Printers
 from spooler.protocol import (
     Command,
@@ -59,6 +59,7 @@ _REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "re
 _ADD_WAIT_S = 30.0
 _STEP_S = 0.25
 _LONG_CALL_S = 30.0
+_FORBIDDEN = frozenset({0x0401, 0x0402, 0x0403})  # RFC 8011, appendix B: who are you, and not you
 
 log = structlog.get_logger("spooler")
 
@@ -217,6 +218,16 @@ class Desk:
             return CommandOutcome.FAILED, "too-late", "It took too long.", "Thực hiện quá lâu.", {}
         except Refused as no:
             return CommandOutcome.REFUSED, no.reason, no.en, no.vi, {}
+        except CupsRefusedError as error:
+            if error.status not in _FORBIDDEN:
+                return CommandOutcome.FAILED, error.code, error.en, error.vi, {}
+            return (
+                CommandOutcome.FAILED,
+                "cups-forbidden",
+                "CUPS does not let the agent administer it: put the agent's user into the group lpadmin.",
+                "CUPS không cho tiến trình in quản trị: hãy thêm người dùng của nó vào nhóm lpadmin.",
+                {},
+            )
         except PrintsvcError as error:
             return CommandOutcome.FAILED, error.code, error.en, error.vi, {}
         en, vi = detail.pop("en", "Done."), detail.pop("vi", "Đã thực hiện.")

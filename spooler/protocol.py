@@ -146,7 +146,7 @@ class LeaseRequest(Message):
     printers: tuple[PrinterReport, ...] = ()
     results: tuple[CommandResult, ...] = Field(default=(), max_length=100)
     routes: tuple[RouteNote, ...] = Field(default=(), max_length=200)
-    settings_version: str = ""
+    settings_version: str | None = None  # None: an agent that knows neither commands nor settings
 
 
 class Document(Message):

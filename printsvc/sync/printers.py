@@ -55,7 +55,7 @@ async def take(services: Services, agent: Agent, body: LeaseRequest) -> None:
 
 
 async def give(
-    services: Services, agent: Agent, settings_version: str, job_ids: Sequence[str]
+    services: Services, agent: Agent, settings_version: str | None, job_ids: Sequence[str]
 ) -> tuple[tuple[Command, ...], SiteSettings | None, dict[str, JobWish]]:
     """Return the commands for an agent, the settings of its queues where it has others, and the wishes for jobs."""
     now = services.clock()
@@ -68,7 +68,8 @@ async def give(
             )
             for one in settings
         )  # fmt: skip
-        called = book.is_called(connection, agent.site_id, agent.agent_id, now=now)
+        knows = settings_version is not None
+        called = knows and book.is_called(connection, agent.site_id, agent.agent_id, now=now)
         newest = SiteSettings(version=book.settings_version(settings), queues=told)
         return called, newest, book.wishes_of(connection, job_ids)
 
@@ -78,12 +79,14 @@ async def give(
         commands = await services.store.write(
             lambda c: book.give_commands(c, agent.site_id, agent.agent_id, now=now)
         )  # fmt: skip
-    news = None if settings.version == settings_version else settings
+    news = None if settings_version in (None, settings.version) else settings
     return tuple(_command(command, now) for command in commands), news, wishes
 
 
-def is_called(services: Services, agent: Agent, settings_version: str, connection: Connection) -> bool:
-    """Return whether there is something to tell an agent that waits for a job."""
+def is_called(services: Services, agent: Agent, settings_version: str | None, connection: Connection) -> bool:
+    """Return whether there is something to tell an agent that waits for a job; one that would not hear it waits on."""
+    if settings_version is None:
+        return False
     settings = book.list_settings(connection, agent.site_id)
     return book.settings_version(settings) != settings_version or book.is_called(
         connection, agent.site_id, agent.agent_id, now=services.clock()
