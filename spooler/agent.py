@@ -115,6 +115,7 @@ class Agent:
             await self._printers.close()
             await self._link.close()
             self._disk.shutdown()
+            self._desk.close()
 
     async def _talk(self) -> None:
         """Speak to the service: enrol first where that was not done; what is in CUPS is settled meanwhile."""

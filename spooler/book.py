@@ -7,6 +7,7 @@ here too, so that a site without a line prints as the centre last said. Losing t
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -37,11 +38,16 @@ class Book:
         """Open or make the book. Raises BookUnwritableError."""
         path = directory / "commands.db"
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-            path.chmod(0o600)
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.executescript(_SCHEMA)
+            try:
+                self._connection = _open(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                # Damaged. No job is in it: it is laid aside, for whoever wants to look, and printing goes on.
+                for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        path.with_name(name).replace(path.with_name(f"{name}.damaged"))
+                self._connection = _open(path)
         except (sqlite3.Error, OSError) as error:
             raise _unwritable(error) from error
 
@@ -98,6 +104,20 @@ class Book:
             self._connection.execute("INSERT OR REPLACE INTO settings VALUES (1, ?)", (settings.model_dump_json(),))
         except sqlite3.Error as error:
             raise _unwritable(error) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        connection.execute("SELECT count(*) FROM commands WHERE result IS NULL").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _unwritable(error: Exception) -> BookUnwritableError:

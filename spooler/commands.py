@@ -27,12 +27,11 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
 from printsvc.errors import PrintsvcError, RenderError
-from printsvc.render.stamp.pullback import draw_test_page, pull_back_symbol
 from spooler.book import Book
 from spooler.core import messages as m
 from spooler.core.attempt import FINAL, Job, Phase, Queue, State
@@ -52,6 +51,9 @@ from spooler.protocol import (
     SiteSettings,
 )
 from spooler.settings import Settings
+
+if TYPE_CHECKING:
+    from printsvc.render.stamp.pullback import ScalePage
 
 T = TypeVar("T")
 A4 = "iso_a4_210x297mm"
@@ -100,6 +102,9 @@ class Desk:
         self._routes: dict[JobId, RouteNote] = {}
         self._routes_told: dict[JobId, tuple[str, str]] = {}
         self.site_settings: SiteSettings = book.settings()
+
+    def close(self) -> None:
+        self._book.close()
 
     async def open(self) -> None:
         """Settle what was cut off when the agent last ended."""
@@ -171,10 +176,14 @@ class Desk:
         own = self.setting(queue)
         if not own.pull_back or not own.dpi or not job.module_um:
             return document
+
+        def draw() -> bytes:
+            from printsvc.render.stamp.pullback import pull_back_symbol  # numpy: most sites never need it
+
+            return pull_back_symbol(document, module_um=job.module_um, dpi=own.dpi, pull_back=own.pull_back)
+
         try:
-            return await asyncio.to_thread(
-                pull_back_symbol, document, module_um=job.module_um, dpi=own.dpi, pull_back=own.pull_back
-            )
+            return await asyncio.to_thread(draw)
         except RenderError as error:
             log.warning("pull_back_failed", job_id=job.job_id, queue=queue, detail=error.en)
             return document
@@ -418,7 +427,14 @@ class Desk:
     async def _test_page(self, queue: str, given: dict[str, Any]) -> dict[str, Any]:
         own = self.setting(queue)
         media = str(given.get("media") or (own.media[0] if own.media else A4))
-        page = draw_test_page(media, dpi=int(given.get("dpi") or own.dpi or 600))
+        dpi = int(given.get("dpi") or own.dpi or 600)
+
+        def draw() -> ScalePage:
+            from printsvc.render.stamp.pullback import draw_test_page
+
+            return draw_test_page(media, dpi=dpi)
+
+        page = await asyncio.to_thread(draw)
         cups_job_id = await self._at_cups(lambda c: admin.print_test_page(c, queue, page.pdf, media=media))
         return {
             "job": f"cups-{cups_job_id}",

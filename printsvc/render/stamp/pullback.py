@@ -243,7 +243,7 @@ def draw_test_page(media: str, *, dpi: int) -> ScalePage:
                 _payload(f"TEST {name} {dots}-{pull_back} {dpi}DPI "),
             )
             page.symbol(left_mm, top_mm + quiet_mm + 3, field)
-            page.text(left_mm, top_mm + 3, 7, f"{name}   {field.module_mm:.3f} mm = {dots}   -{pull_back}")
+            page.text(left_mm, top_mm + 3, 5.5, f"{name}   {field.module_mm:.3f} mm = {dots}   -{pull_back}")
             fields.append(field)
             row_mm = side_mm + 2 * quiet_mm + 4
             left_mm += side_mm + 2 * quiet_mm
