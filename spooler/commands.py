@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -35,8 +34,9 @@ from printsvc.errors import PrintsvcError, RenderError
 from spooler.book import Book
 from spooler.core import messages as m
 from spooler.core.attempt import FINAL, Job, Phase, Queue, State
-from spooler.cupsd import admin, check, discover, server
+from spooler.cupsd import admin, check, discover
 from spooler.cupsd.admin import Refused
+from spooler.cupsd.check import A4
 from spooler.cupsd.lane import CupsRefusedError, Lane
 from spooler.cupsd.printer import Printers
 from spooler.protocol import (
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from printsvc.render.stamp.pullback import ScalePage
 
 T = TypeVar("T")
-A4 = "iso_a4_210x297mm"
 _REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "reject", "drain"})
 _ADD_WAIT_S = 30.0
 _STEP_S = 0.25
@@ -281,7 +280,12 @@ class Desk:
                 async with self._closed(queue):
                     await self._at_cups(lambda c: admin.remove(c, queue))
             case "check":
-                return await self._check(queue, str(given.get("media", "")), int(given.get("dpi", 0)))
+                names = [queue] if queue else sorted(self._site.state.queues)
+                wanted = str(given.get("media", "")), int(given.get("dpi", 0))
+                files = self._settings.cups_files
+                return await check.check_all(
+                    self._site.lane, self._site.printers, names, self.setting, wanted=wanted, cups_files=files
+                )
             case "test-page":
                 return await self._test_page(queue, given)
             case "enable":
@@ -391,37 +395,6 @@ class Desk:
             "en": f"{queue} is driverless: {model}.",
             "vi": f"{queue} đã sẵn sàng: {model}.",
             **warning,
-        }
-
-    async def _check(self, queue: str, media: str, dpi: int) -> dict[str, Any]:
-        conf = await self._site.lane.run(server.read_cupsd_conf)
-        files = check.read_file(self._settings.cups_files)
-        once = check.has_once(files)
-        cupsd = [*check.check_conf(conf, "cupsd.conf"), *check.check_conf(files, "cups-files.conf")]
-        names = [queue] if queue else sorted(self._site.state.queues)
-        queues = {}
-        for name in names:
-            found = await self._site.lane.run(functools.partial(server.see_queues, names=[name]))
-            uri = server.printer_uri_of(found[0].device_uri) if found else None
-            traits = await self._site.printers.traits(uri) if uri else None
-            own = self.setting(name)
-            facts, findings = await self._site.lane.run(
-                functools.partial(
-                    check.check_queue,
-                    name=name,
-                    media=media or (own.media[0] if own.media else A4),
-                    dpi=dpi or own.dpi,
-                    traits=traits,
-                    once=once,
-                )
-            )
-            queues[name] = facts | {"findings": [finding.document() for finding in findings]}
-        wrong = len(cupsd) + sum(len(one["findings"]) for one in queues.values())
-        return {
-            "cupsd": [finding.document() for finding in cupsd],
-            "queues": queues,
-            "en": f"{wrong} things to mend." if wrong else "All is as it should be.",
-            "vi": f"Có {wrong} điểm cần sửa." if wrong else "Mọi thứ đều đúng.",
         }
 
     async def _test_page(self, queue: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from spooler.cupsd.printer import PrinterTraits
-from spooler.cupsd.server import ONCE, see_queues
+from spooler.cupsd.lane import Lane
+from spooler.cupsd.printer import Printers, PrinterTraits
+from spooler.cupsd.server import ONCE, printer_uri_of, read_cupsd_conf, see_queues
+from spooler.protocol import QueueSettings
+
+A4 = "iso_a4_210x297mm"
 
 _CUPSD_CONF: Mapping[str, tuple[str, str, str, str]] = {
     # directive: what it should be, what cupsd does where nothing is said, why (en, vi)
@@ -309,3 +314,44 @@ def _check_media(name: str, media: str, facts: Mapping[str, Any], supported: tup
             )
         )
     return findings
+
+
+async def check_all(
+    lane: Lane,
+    printers: Printers,
+    names: Sequence[str],
+    setting_of: Callable[[str], QueueSettings],
+    *,
+    wanted: tuple[str, int],
+    cups_files: Path,
+) -> dict[str, Any]:
+    """Return what is wrong with cupsd and with each queue, and the count in a sentence.
+
+    `wanted` are media and dpi, "" and 0 for the queue's own settings. Raises as the lane does.
+    """
+    conf = await lane.run(read_cupsd_conf)
+    files = read_file(cups_files)
+    once = has_once(files)
+    cupsd = [*check_conf(conf, "cupsd.conf"), *check_conf(files, "cups-files.conf")]
+    queues = {}
+    for name in names:
+        found = await lane.run(functools.partial(see_queues, names=[name]))
+        uri = printer_uri_of(found[0].device_uri) if found else None
+        own = setting_of(name)
+        looked = functools.partial(
+            check_queue,
+            name=name,
+            media=wanted[0] or (own.media[0] if own.media else A4),
+            dpi=wanted[1] or own.dpi,
+            traits=await printers.traits(uri) if uri else None,
+            once=once,
+        )
+        facts, findings = await lane.run(looked)
+        queues[name] = facts | {"findings": [finding.document() for finding in findings]}
+    wrong = len(cupsd) + sum(len(one["findings"]) for one in queues.values())
+    return {
+        "cupsd": [finding.document() for finding in cupsd],
+        "queues": queues,
+        "en": f"{wrong} things to mend." if wrong else "All is as it should be.",
+        "vi": f"Có {wrong} điểm cần sửa." if wrong else "Mọi thứ đều đúng.",
+    }
