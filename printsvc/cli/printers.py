@@ -268,7 +268,7 @@ for _name, _said in (
 @click.argument("priority", type=click.IntRange(1, 100))
 @_asking
 def priority(job: str, priority: int) -> dict[str, Any]:
-    """Move a job up (100) or down (1) the line; 80 and more lets a reprint go first."""
+    """Move a job up (100) or down (1) the line; at 50 a reprint is as a first paper."""
     return {"verb": "priority", "job": job, "priority": priority}
 
 

@@ -4,7 +4,7 @@ The rules, in their order. A queue is *fit* for a job when the job may go there 
 pool), the queue takes its media, nothing is wrong with queue or printer, and it has no other job. Among fit queues: the
 one that was asked for; where the job failed least; supplies that are not low; media that is loaded; the shortest queue;
 the youngest oldest job there; the name. Jobs come urgent first (priority), as they came, and reprints last, unless
-somebody made them urgent.
+they have climbed to the priority of a first paper.
 
 *Operator's choice.* `asked` is empty, a queue's name, or `pool:NAME`. A pool is a bound: a job that asked for one goes
 nowhere else. A queue is a wish: where it cannot print, the others of its pool are taken, and the line says so.
@@ -19,8 +19,9 @@ from datetime import datetime, timedelta
 from spooler.core.attempt import Choice, Job, Queue, stops_paper
 
 POOL = "pool:"
-URGENT = 80
-"""From this priority on a reprint does not wait for the others."""
+AS_NEW = 50
+"""The priority of a first paper. A reprint that has climbed so far (it is owed to somebody who waits), or was put there
+by an operator, does not wait for the others."""
 LOW_PERCENT = 10
 
 _LOW = ("marker-supply-low", "toner-low", "media-low")
@@ -37,7 +38,7 @@ class Refusal:
 
 def line_up(jobs: Iterable[Job]) -> list[Job]:
     """Return the jobs in the order in which they are served."""
-    return sorted(jobs, key=lambda job: (job.copy_number > 1 and job.priority < URGENT, -job.priority, job.order))
+    return sorted(jobs, key=lambda job: (job.copy_number > 1 and job.priority < AS_NEW, -job.priority, job.order))
 
 
 def plan(
@@ -173,4 +174,4 @@ def _clip(line: str) -> str:
     return line if len(line) <= 400 else line[:399] + "…"
 
 
-__all__: Sequence[str] = ["LOW_PERCENT", "POOL", "URGENT", "Refusal", "choose_queue", "is_low", "line_up", "plan"]
+__all__: Sequence[str] = ["LOW_PERCENT", "POOL", "AS_NEW", "Refusal", "choose_queue", "is_low", "line_up", "plan"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spooler.core import messages as m
 from spooler.core import restore, step
 from spooler.core.attempt import Job, Phase, Policy, Queue, capacity, is_usable
-from spooler.core.routing import POOL, URGENT, choose_queue, line_up, plan
+from spooler.core.routing import POOL, AS_NEW, choose_queue, line_up, plan
 from spooler.protocol import JobId
 
 NOW = datetime(2021, 10, 30, 8, tzinfo=UTC)
@@ -109,7 +109,7 @@ def test_urgent_before_bulk_reprints_last_and_otherwise_as_they_came(many: tuple
     served = line_up(many)
     assert sorted(job.order for job in served) == sorted(job.order for job in many)
     for first, second in itertools.pairwise(served):
-        last = [job.copy_number > 1 and job.priority < URGENT for job in (first, second)]
+        last = [job.copy_number > 1 and job.priority < AS_NEW for job in (first, second)]
         assert last in ([False, False], [False, True], [True, True])
         if last[0] == last[1]:
             assert (-first.priority, first.order) < (-second.priority, second.order)
