@@ -172,8 +172,6 @@ async def delete_agent(request: web.Request) -> web.Response:
     return web.json_response({"uncertain": await services.store.write(write)})
 
 
-
-
 async def get_stats(request: web.Request) -> web.Response:
     """Count doses, certificates and papers, of all sites or of one: ?site_id=…"""
     caller = await require(request, ADMIN, PLATFORM, SITE)

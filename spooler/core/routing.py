@@ -174,4 +174,4 @@ def _clip(line: str) -> str:
     return line if len(line) <= 400 else line[:399] + "…"
 
 
-__all__: Sequence[str] = ["LOW_PERCENT", "POOL", "AS_NEW", "Refusal", "choose_queue", "is_low", "line_up", "plan"]
+__all__: Sequence[str] = ["AS_NEW", "LOW_PERCENT", "POOL", "Refusal", "choose_queue", "is_low", "line_up", "plan"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spooler.core import messages as m
 from spooler.core import restore, step
 from spooler.core.attempt import Job, Phase, Policy, Queue, capacity, is_usable
-from spooler.core.routing import POOL, AS_NEW, choose_queue, line_up, plan
+from spooler.core.routing import AS_NEW, POOL, choose_queue, line_up, plan
 from spooler.protocol import JobId
 
 NOW = datetime(2021, 10, 30, 8, tzinfo=UTC)
