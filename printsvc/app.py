@@ -37,6 +37,7 @@ from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
+from printsvc.flows.printers import sites_with_work
 from printsvc.flows.reissue import resume_runs as resume_reissues
 from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
 from printsvc.flows.revoke import resume_runs
@@ -52,7 +53,6 @@ from printsvc.render.formfile import Form, find_forms, read_form
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings, read_settings
-from printsvc.store import jobs as job_store
 from printsvc.store import migrate
 from printsvc.store.engine import Store, read_beside
 from printsvc.store.keyfile import KeyFolder
@@ -431,7 +431,7 @@ async def _wake_sites(services: Services) -> None:
         if not services.wakeups.waiting_sites():
             continue
         try:
-            for site_id in await services.store.read(job_store.sites_with_waiting_jobs):
+            for site_id in await services.store.read(sites_with_work):
                 services.wakeups.notify(site_id)
         except StoreError as error:
             _LOG.warning("store unavailable", detail=error.en)

@@ -18,14 +18,16 @@ from typing import Any, TypeVar, assert_never
 import structlog
 
 from printsvc.errors import AccessError, PrintsvcError
+from spooler.book import Book
+from spooler.commands import Desk
 from spooler.core import messages as m
 from spooler.core import restore, step
-from spooler.core.attempt import FINAL, Policy, State, capacity, unacknowledged
-from spooler.core.witness import CupsWord, Mute, Patience, Unreachable
+from spooler.core.attempt import FINAL, State, capacity, unacknowledged
+from spooler.core.witness import CupsWord, Mute, Unreachable
 from spooler.cupsd import server
-from spooler.cupsd.describe import CUPS_SILENT, describe
+from spooler.cupsd.describe import CUPS_SILENT, look
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
-from spooler.cupsd.printer import PrinterFacts, Printers
+from spooler.cupsd.printer import Printers
 from spooler.journal import Journal, JournalUnwritableError
 from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
 from spooler.protocol import (
@@ -37,7 +39,7 @@ from spooler.protocol import (
     PrinterReport,
     ReportRequest,
 )
-from spooler.settings import Settings
+from spooler.settings import Settings, policy_of
 
 T = TypeVar("T")
 _BATCH = 200
@@ -50,18 +52,6 @@ log = structlog.get_logger("spooler")
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return the core's policy as the settings have it."""
-    patience = Patience(silence_s=settings.silence_s, stall_s=settings.stall_s)
-    return Policy(
-        attempts=settings.attempts,
-        jobs_per_queue=settings.jobs_per_queue,
-        return_s=settings.return_s,
-        poll_s=settings.poll_s,
-        patience=patience,
-    )
 
 
 class Agent:
@@ -80,6 +70,7 @@ class Agent:
             acknowledged=contents.acknowledged,
             policy=policy_of(settings),
         )
+        self._desk = Desk(self, settings, Book(settings.state_dir))
         self._events: asyncio.Queue[tuple[m.Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,6 +99,7 @@ class Agent:
             timeout_s=settings.request_timeout_s,
         )
         self._journal.sweep_documents()
+        await self._desk.open()
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -123,6 +115,7 @@ class Agent:
             await self._printers.close()
             await self._link.close()
             self._disk.shutdown()
+            self._desk.close()
 
     async def _talk(self) -> None:
         """Speak to the service: enrol first where that was not done; what is in CUPS is settled meanwhile."""
@@ -137,8 +130,8 @@ class Agent:
             )
             try:
                 answer = await self._link.enroll(request)
-                await self._on_disk(self._journal.enroll, self._settings.url, answer)
-                self._identity = await self._on_disk(self._journal.identity)
+                await self.on_disk(self._journal.enroll, self._settings.url, answer)
+                self._identity = await self.on_disk(self._journal.identity)
                 log.info("enrolled", agent_id=answer.agent_id, site_id=answer.site_id)
             except (LinkDownError, AccessError, JournalUnwritableError) as error:
                 failures += 1
@@ -149,18 +142,36 @@ class Agent:
             group.create_task(self._ask_for_jobs())
             group.create_task(self._bring_reports())
 
+    # -- what the desk borrows (spooler.commands.Site)
+
+    @property
+    def lane(self) -> Lane:
+        return self._lane
+
+    @property
+    def printers(self) -> Printers:
+        return self._printers
+
+    def now(self) -> datetime:
+        return _now()
+
+    def news(self) -> None:
+        if self._identity.token and not self._telling:
+            self._telling = True
+            self.start(self._tell_of_change())
+
     # -- the step
 
     def _tell(self, event: m.Event) -> None:
         self._events.put_nowait((event, None))
 
-    async def _bring(self, event: m.Event) -> None:
+    async def bring(self, event: m.Event) -> None:
         """Put an event to the core and wait until it is taken and durable, or given up."""
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events.put_nowait((event, taken))
         await taken
 
-    async def _on_disk(self, function: Callable[..., T], *args: Any) -> T:
+    async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
 
     async def _take_events(self) -> None:
@@ -186,16 +197,17 @@ class Agent:
                     operations.append(action)
         if records:
             try:
-                await self._on_disk(self._journal.commit, records)
+                await self.on_disk(self._journal.commit, records)
             except JournalUnwritableError as error:
                 self._storage_failed(error, events)
                 return
             self._storage_works()
         self.state = state
+        self._desk.note_routes()
         for record in records:
             self._note(record)
         for operation in operations:
-            self._start(self._do_or_forget(operation))
+            self.start(self._do_or_forget(operation))
         if self._storage_ok and capacity(state, now) > 0:
             self._wake_lease.set()
 
@@ -204,7 +216,7 @@ class Agent:
         if self._storage_ok:
             self._storage_ok = False
             log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
-            self._start(self._probe_storage())
+            self.start(self._probe_storage())
         lost = frozenset(JobId(event.job_id) for event in events if hasattr(event, "job_id"))
         lost |= frozenset(job_id for event in events if isinstance(event, m.Forgotten) for job_id in event.job_ids)
         loop = asyncio.get_running_loop()
@@ -221,7 +233,7 @@ class Agent:
         while not self._storage_ok:
             await asyncio.sleep(_STORAGE_RETRY_S)
             with contextlib.suppress(JournalUnwritableError):
-                await self._on_disk(self._journal.probe)
+                await self.on_disk(self._journal.probe)
                 self._storage_works()
 
     def _note(self, record: m.Record) -> None:
@@ -236,7 +248,7 @@ class Agent:
                 witness=record.witness,
             )
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -262,9 +274,9 @@ class Agent:
             case m.Fetch():
                 self._tell(await self._fetch(operation))
             case m.Discard():
-                await self._on_disk(self._journal.discard_document, operation.sha256)
+                await self.on_disk(self._journal.discard_document, operation.sha256)
             case m.SeeQueues():
-                await self._see_queues()
+                await self.see_queues()
             case m.Find() | m.Create() | m.Release() | m.TakeBack():
                 self._tell(await self._at_cups(operation))
             case m.AskCups():
@@ -277,11 +289,11 @@ class Agent:
     async def _fetch(self, operation: m.Fetch) -> m.Event:
         job_id, sha256 = operation.job_id, operation.sha256
         try:
-            if await self._on_disk(self._journal.find_document, sha256) is None:
+            if await self.on_disk(self._journal.find_document, sha256) is None:
                 content = await self._link.fetch(
                     sha256, size=operation.size, max_bytes=self._settings.document_max_bytes
                 )
-                await self._on_disk(self._journal.store_document, sha256, content)
+                await self.on_disk(self._journal.store_document, sha256, content)
             return m.Fetched(job_id)
         except DocumentWrongError as error:
             log.error("document_wrong", job_id=job_id, code=error.code)
@@ -304,9 +316,10 @@ class Agent:
                         else m.Found(job_id, name)
                     )
                 case m.Create(job=job):
-                    document = await self._on_disk(self._journal.find_document, job.sha256)
+                    document = await self.on_disk(self._journal.find_document, job.sha256)
                     if document is None:
                         return m.OperationFailed(job_id, name, "document-missing", document_missing=True)
+                    document = await self._desk.fit_document(job, attempt.queue, document)
                     made = await self._lane.run(lambda c: server.create_held(c, job, attempt, document))
                     return m.Created(job_id, name, made.cups_job_id, made.cups_uuid)
                 case m.Release():
@@ -333,7 +346,7 @@ class Agent:
     async def _ask_printer(self, operation: m.AskPrinter) -> None:
         attempt = operation.attempt
         if attempt.queue not in self._uris:
-            await self._see_queues()
+            await self.see_queues()
         if attempt.queue not in self._uris:
             answer: Any = Unreachable()
         elif (uri := self._uris[attempt.queue]) is None:
@@ -346,10 +359,9 @@ class Agent:
 
     async def _look_at_queues(self) -> None:
         while True:
-            await self._see_queues()
-            if self._reports != self._reported and self._identity.token and not self._telling:
-                self._telling = True
-                self._start(self._tell_of_change())
+            await self.see_queues()
+            if self._reports != self._reported:
+                self.news()
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
 
@@ -357,16 +369,24 @@ class Agent:
         """Tell the service of its printers at once, beside the lease call that may be open for long."""
         try:
             with contextlib.suppress(LinkDownError, AccessError):
-                await self._leased(await self._link.lease(self._lease_request(0)))
+                request = self._lease_request(0)
+                await self._leased(await self._link.lease(request), request)
         finally:
             self._telling = False
 
-    async def _see_queues(self) -> None:
+    async def see_queues(self) -> None:
         try:
-            queues = await self._lane.run(lambda c: server.see_queues(c, self._settings.queues))
             if self._advised_at is None or time.monotonic() - self._advised_at > _ADVICE_EVERY_S:
                 self._advised_at = time.monotonic()
                 self._advice = await self._lane.run(server.check_cupsd)
+            seen = await look(
+                self._lane,
+                self._printers,
+                self._settings.queues,
+                advice=self._advice,
+                setting_of=self._desk.setting,
+                now=_now(),
+            )
         except (CupsSilentError, CupsRefusedError) as error:
             if self._cups_answers:
                 self._cups_answers = False
@@ -379,19 +399,9 @@ class Agent:
         if not self._cups_answers:
             self._cups_answers = True
             log.info("cups_reachable")
-        uris = {queue.name: server.printer_uri_of(queue.device_uri) for queue in queues}
-        facts = await asyncio.gather(*(self._facts(uri) for uri in uris.values()))
-        self._uris |= uris
-        seen, reports = [], []
-        for queue, fact in zip(queues, facts, strict=True):
-            one, report = describe(queue, fact, asked=uris[queue.name] is not None, advice=self._advice)
-            seen.append(one)
-            reports.append(report)
-        self._reports = tuple(reports)
-        await self._bring(m.QueuesSeen(tuple(seen)))
-
-    async def _facts(self, uri: str | None) -> PrinterFacts | None:
-        return None if uri is None else await self._printers.see(uri)
+        self._uris |= seen.uris
+        self._reports = seen.reports
+        await self.bring(m.QueuesSeen(seen.queues))
 
     # -- the service
 
@@ -405,6 +415,7 @@ class Agent:
             agent_version=self._version,
             holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),
             printers=self._reports,
+            **self._desk.to_tell(),
         )
 
     async def _ask_for_jobs(self) -> None:
@@ -414,30 +425,32 @@ class Agent:
             # An agent that was refused asks for nothing, but asks: it may be admitted again.
             wanted = capacity(self.state, _now()) if self._storage_ok else 0
             began = time.monotonic()
+            request = self._lease_request(wanted)
             try:
-                answer = await self._link.lease(self._lease_request(wanted))
+                answer = await self._link.lease(request)
             except (LinkDownError, AccessError) as error:
                 failures += 1
                 if isinstance(error, AccessError) and self.state.authorised:
                     log.error("unauthorised", detail=error.en, detail_vi=error.vi)
-                    await self._bring(m.Authorised(False))
+                    await self.bring(m.Authorised(False))
                 elif failures == 1:
                     log.warning("service_unreachable", detail=error.en)
                 await self._pause(failures, error)
                 continue
             failures = 0
-            await self._leased(answer)
+            await self._leased(answer, request)
             if not wanted:
                 await self._rest(self._settings.heartbeat_s)
             elif not answer.jobs and time.monotonic() - began < 0.2:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 the service did not wait
 
-    async def _leased(self, answer: LeaseAnswer) -> None:
+    async def _leased(self, answer: LeaseAnswer, request: LeaseRequest) -> None:
         if not self.state.authorised:
             log.info("authorised_again")
-            await self._bring(m.Authorised(True))
+            await self.bring(m.Authorised(True))
         if answer.jobs or answer.dropped:
-            await self._bring(m.Leased(answer.jobs, answer.dropped))
+            await self.bring(m.Leased(answer.jobs, answer.dropped))
+        await self._desk.take(answer, request)
 
     async def _rest(self, longest_s: float) -> None:
         """Wait until there is capacity again, or for a heartbeat."""
@@ -448,7 +461,7 @@ class Agent:
         failures = 0
         while True:
             self._wake_report.clear()
-            events = await self._on_disk(self._journal.outbox, _BATCH)
+            events = await self.on_disk(self._journal.outbox, _BATCH)
             if not events:
                 await self._wake_report.wait()
                 continue
@@ -465,7 +478,7 @@ class Agent:
                 if result.outcome == "refused":
                     log.warning("report_refused", seq=result.seq, state=result.state)
             before = self.state.acknowledged
-            await self._bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
+            await self.bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
             failures = 0 if self.state.acknowledged > before else failures + 1
             if failures:
                 await self._pause(failures, None)

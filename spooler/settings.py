@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from spooler.core.attempt import Policy
+from spooler.core.witness import Patience
+
 
 class Settings(BaseSettings):
     """Times are in seconds. Every setting works when it is absent, but the URL of the service."""
@@ -18,6 +21,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default=Path("var/spooler"), description="journal and documents")
     cups_host: str = Field(default="localhost", description="CUPS server")
     cups_port: int = Field(default=631, ge=1, le=65535, description="its port")
+    cups_files: Path = Field(default=Path("/etc/cups/cups-files.conf"), description="read by checks; not over CUPS")
     queues: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="comma list; empty: all of the server")
     enroll_code: str = Field(default="", description="one-time code; used at start when not yet enrolled")
     ca_file: Path | None = Field(default=None, description="more certificate authorities for https, PEM")
@@ -42,3 +46,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the core's policy as the settings have it."""
+    patience = Patience(silence_s=settings.silence_s, stall_s=settings.stall_s)
+    return Policy(
+        attempts=settings.attempts,
+        jobs_per_queue=settings.jobs_per_queue,
+        return_s=settings.return_s,
+        poll_s=settings.poll_s,
+        patience=patience,
+    )

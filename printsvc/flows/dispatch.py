@@ -23,6 +23,7 @@ from printsvc.errors import (
 from printsvc.flows import leases
 from printsvc.flows.climbing import climb_due
 from printsvc.flows.page import page_of
+from printsvc.flows.printers import cancel_if_asked
 from printsvc.flows.revoked import REVOKED_CODE, refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.flows.witness import witness_values
@@ -71,12 +72,13 @@ async def lease(
     wait_s: float,
     holding: Sequence[tuple[str, int]] = (),
     is_gone: Callable[[], bool] = lambda: False,
+    is_called: Callable[[Connection], bool] = lambda _: False,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
     A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
-    that the agent hung up: then nothing more is leased.
+    that the agent hung up: then nothing more is leased. `is_called` says that there is something else to tell it.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + wait_s
@@ -87,7 +89,7 @@ async def lease(
 
         def claim(
             connection: Connection, now: datetime = now
-        ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+        ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str], bool]:
             deadline = now + timedelta(seconds=services.lease_s)
             kept, gone = leases.renew(
                 connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
@@ -108,12 +110,12 @@ async def lease(
                 now=now,
                 lease_s=services.lease_s,
             )
-            return claimed, kept, gone
+            return claimed, kept, gone, is_called(connection)
 
-        jobs, renewed, dropped = await services.store.write(claim)
+        jobs, renewed, dropped, called = await services.store.write(claim)
         ready, pause_s = await _draw_all(services, jobs)
         remaining = give_up_at - loop.time()
-        if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
+        if ready or dropped or called or remaining <= 0 or capacity == 0 or is_gone():
             return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
         if pause_s:
             await asyncio.sleep(min(remaining, pause_s))
@@ -316,6 +318,8 @@ def _apply(
             # A scan was quicker than the printer's word: the word is kept all the same.
             job_store.set_witness(connection, job.job_id, witness_values(happening))
         return Told(seq, "refused", job.state)
+    if happening.event is JobEvent.RETURN:
+        job = cancel_if_asked(connection, job, now=now)
     if job.state in ON_PAPER and job.document_sha256:
         settled.append(job.document_sha256)
     return Told(seq, "applied", job.state)

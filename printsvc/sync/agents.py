@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from aiohttp import web
@@ -11,10 +10,15 @@ from pydantic import ValidationError
 
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
+from printsvc.domain.printer_command import JobWish
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
 from printsvc.flows.services import Services
+from printsvc.render.formfile import Form
 from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
+from printsvc.sync import printers
+from printsvc.sync.texts import aware as _aware
+from printsvc.sync.texts import text as _text
 from spooler.protocol import (
     Document,
     EnrollAnswer,
@@ -98,6 +102,7 @@ async def post_lease(request: web.Request) -> web.Response:
         printers=[_printer(agent, report, services) for report in body.printers] if news else None,
     )
     told[agent.agent_id] = body.printers
+    await printers.take(services, agent, body)
     result = await dispatch.lease(
         services,
         agent,
@@ -106,13 +111,22 @@ async def post_lease(request: web.Request) -> web.Response:
         wait_s=min(body.wait_s, MAX_WAIT_S),
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
+        is_called=lambda c: printers.is_called(services, agent, body.settings_version, c),
     )
+    job_ids = [ready.job.job_id for ready in result.ready]
+    commands, settings, wishes = await printers.give(services, agent, body.settings_version, job_ids)
+    forms = {str(form.form_id): form for form in services.known_forms}
     return _answer(
         LeaseAnswer(
             server_time=services.clock(),
-            jobs=tuple(_leased(ready) for ready in result.ready),
+            jobs=tuple(
+                _leased(ready, wishes.get(ready.job.job_id, JobWish()).asked, forms.get(ready.job.form))
+                for ready in result.ready
+            ),
             renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
             dropped=tuple(JobId(job_id) for job_id in result.dropped),
+            commands=commands,
+            settings=settings,
         )
     )
 
@@ -143,6 +157,8 @@ async def post_report(request: web.Request) -> web.Response:
     ]
     acknowledged, told = await dispatch.report(request.app[SERVICES], agent, _text(body.journal_id, 64), events)
     results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
+    applied = {one.seq for one in told if one.outcome == Outcome.APPLIED}
+    await printers.take_submitted(request.app[SERVICES], agent, [e for e in body.events if e.seq in applied])
     return _answer(ReportAnswer(acknowledged=acknowledged, results=results))
 
 
@@ -184,19 +200,9 @@ async def _read(request: web.Request, model: type[M]) -> M:
         raise InputError(problems) from None
 
 
-def _text(value: str, length: int) -> str:
-    """Return text that every database takes and that fits its column."""
-    return value.replace("\0", "")[:length]
-
-
 def _fit(number: int) -> int:
     """Return the number, or the nearest that a 32-bit column holds."""
     return max(-(2**31), min(2**31 - 1, number))
-
-
-def _aware(moment: datetime) -> datetime:
-    """Return the moment; one that names no zone is UTC."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _answer(message: Message) -> web.Response:
@@ -205,7 +211,7 @@ def _answer(message: Message) -> web.Response:
     return response
 
 
-def _leased(ready: dispatch.Ready) -> LeasedJob:
+def _leased(ready: dispatch.Ready, asked: str, form: Form | None) -> LeasedJob:
     job = ready.job
     assert job.deadline is not None, "a leased job has a deadline"
     return LeasedJob(
@@ -217,6 +223,8 @@ def _leased(ready: dispatch.Ready) -> LeasedJob:
         form=job.form,
         copy_number=job.copy_number,
         priority=job.priority,
+        asked=asked,
+        module_um=printers.module_um(form),
     )
 
 
@@ -236,4 +244,5 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
         marker_levels=report.marker_levels,
         problems=report.problems,
         reported_at=services.clock(),
+        facts={"queued": report.queued, "oldest_s": report.oldest_s, "media_ready": list(report.media_ready)},
     )

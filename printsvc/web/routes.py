@@ -6,7 +6,20 @@ from aiohttp import web
 
 from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, now, ops, papers, reissues, revocations, signers, sites, trust, verify
+from printsvc.web import (
+    certificates,
+    doses,
+    now,
+    ops,
+    papers,
+    printers,
+    reissues,
+    revocations,
+    signers,
+    sites,
+    trust,
+    verify,
+)
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -15,6 +28,7 @@ __all__ = ["ROUTES", "Route", "add_routes"]
 _P, _A, _S = "platform", "admin", "site"
 _CERTIFICATE = "/v1/certificates/{uvci}"
 _SITE = "/v1/sites/{site_id}"
+_PRINTERS = "/v1/printers/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
 _REVOCATIONS = "/v1/revocations"
 _REISSUES = "/v1/reissues"
@@ -65,7 +79,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
     Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
     Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
-    Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", "/v1/printers", printers.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", _PRINTERS + "/queues/{queue}", printers.get_printer, (_A, _S)),
+    Route("PUT", _PRINTERS + "/queues/{queue}/settings", printers.put_settings, (_A,), printers.SettingIn),
+    Route("GET", _PRINTERS + "/commands", printers.list_commands, (_A, _S), query=("queue", "job_id", "limit")),
+    Route("POST", _PRINTERS + "/commands", printers.post_command, (_A, _S), printers.CommandIn, (200, 202)),
+    Route("GET", _PRINTERS + "/commands/{command_id}", printers.get_command, (_A, _S)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route(
         "GET",
