@@ -237,3 +237,7 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
         problems=report.problems,
         reported_at=services.clock(),
     )
+
+
+# What other modules of this room use.
+caller, read_message, answer, aware = _agent, _read, _answer, _aware
