@@ -29,12 +29,14 @@ from spooler.cupsd.describe import CUPS_SILENT, look
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import Printers
 from spooler.journal import Journal, JournalUnwritableError
-from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
+from spooler.link import DocumentWrongError, LinkDownError, backoff_s
+from spooler.offline.carrier import Carrier
+from spooler.offline.line import BagLine
 from spooler.protocol import (
     EnrollRequest,
-    Held,
     JobId,
     LeaseAnswer,
+    LeasedJob,
     LeaseRequest,
     PrinterReport,
     ReportRequest,
@@ -84,6 +86,7 @@ class Agent:
         self._telling = False
         self._advice: tuple[str, ...] = ()
         self._advised_at: float | None = None
+        self._carrier = Carrier(settings.state_dir, self._identity.journal_id)
 
     # -- life
 
@@ -92,7 +95,7 @@ class Agent:
         identity = self._identity
         self._lane = Lane(settings.cups_host, settings.cups_port, timeout_s=settings.cups_timeout_s)
         self._printers = Printers(timeout_s=settings.printer_timeout_s)
-        self._link = Link(
+        self._link = BagLine(
             settings.url or identity.url,
             token=identity.token,
             ca_file=settings.ca_file,
@@ -100,6 +103,7 @@ class Agent:
         )
         self._journal.sweep_documents()
         await self._desk.open()
+        self._carrier.open()
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -107,6 +111,7 @@ class Agent:
                 group.create_task(self._tick())
                 group.create_task(self._look_at_queues())
                 group.create_task(self._talk())
+                group.create_task(self._carrier.hand_over(self.on_disk, self._take_paper))
         finally:
             for task in list(self._tasks):
                 task.cancel()
@@ -116,6 +121,7 @@ class Agent:
             await self._link.close()
             self._disk.shutdown()
             self._desk.close()
+            self._carrier.close()
 
     async def _talk(self) -> None:
         """Speak to the service: enrol first where that was not done; what is in CUPS is settled meanwhile."""
@@ -140,6 +146,7 @@ class Agent:
         self._link.use_token(self._identity.token)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ask_for_jobs())
+            group.create_task(self._carrier.bring_home(self._link, self.on_disk, self._pause))
             group.create_task(self._bring_reports())
 
     # -- what the desk borrows (spooler.commands.Site)
@@ -170,6 +177,16 @@ class Agent:
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events.put_nowait((event, taken))
         await taken
+
+    async def _take_paper(self, job: LeasedJob, document: bytes) -> bool:
+        """Print what the site made itself, as if it had been leased; return whether the journal has it."""
+        try:
+            await self.on_disk(self._journal.store_document, job.document.sha256, document)
+        except JournalUnwritableError as error:
+            log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
+            return False
+        await self._bring(m.Leased((job,)))
+        return job.job_id in self.state.jobs
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
@@ -413,7 +430,7 @@ class Agent:
             wait_s=self._settings.poll_wait_s if wanted else 0.0,
             agent_time=_now(),
             agent_version=self._version,
-            holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),
+            holding=self._carrier.holding(unacknowledged(self.state)),
             printers=self._reports,
             **self._desk.to_tell(),
         )
@@ -461,6 +478,7 @@ class Agent:
         failures = 0
         while True:
             self._wake_report.clear()
+            await self._carrier.is_home()  # the service must know a job before it hears of it
             events = await self.on_disk(self._journal.outbox, _BATCH)
             if not events:
                 await self._wake_report.wait()

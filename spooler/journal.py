@@ -434,6 +434,17 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
+def peek_identity(directory: Path) -> Identity:
+    """Return who this agent is, also while it runs. Its token is a secret. Raises NotSetUpError."""
+    if not (directory / "journal.id").exists():
+        raise NotSetUpError(
+            f"Not set up yet: there is no journal in {directory}. Enrol this agent first.",
+            vi="Chưa thiết lập: hãy đăng ký trước bằng printsvc-spooler enroll.",
+        )
+    with contextlib.closing(sqlite3.connect(f"file:{directory / 'journal.db'}?mode=ro", uri=True, timeout=5)) as found:
+        return Identity(*found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone())
+
+
 def peek(directory: Path) -> dict[str, Any]:
     """Return what stands in a journal, also while an agent runs with it: counts, unsettled and uncertain jobs.
 

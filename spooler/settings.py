@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     return_s: float = Field(default=20.0, gt=0, description="unsent jobs go back after so long without a usable queue")
     silence_s: float = Field(default=60.0, gt=0, description="a silent printer makes its job uncertain after so long")
     stall_s: float = Field(default=300.0, gt=0, description="the same, where CUPS does not get on")
+    bag_passphrase_file: Path | None = Field(default=None, description="what opens the key of a day bag; asked if none")
+    csca_file: Path | None = Field(default=None, description="CSCA that day bags are believed from; the first, if none")
     poll_s: float = Field(default=0.12, gt=0, description="between questions about a fresh job")
 
     @field_validator("queues", mode="before")

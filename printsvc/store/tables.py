@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 from sqlalchemy.types import JSON
 
@@ -264,13 +265,14 @@ signers = Table(
     Column("reason", Text, nullable=False),
 )
 Index("ix_signers_kid", signers.c.kid)
-# The database itself refuses a second signer that signs.
+# The database itself refuses a second signer that signs at the centre; every mobile site may have a delegate.
+_SIGNING_HERE = and_(signers.c.state == "signing", signers.c.role != "delegate")
 Index(
     "uq_signers_signing",
     signers.c.role,
     unique=True,
-    sqlite_where=signers.c.state == "signing",
-    postgresql_where=signers.c.state == "signing",
+    sqlite_where=_SIGNING_HERE,
+    postgresql_where=_SIGNING_HERE,
 )
 
 # One row: it counts the changes of `signers`, so that a process sees by one number whether there is anything new.

@@ -246,3 +246,7 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
         reported_at=services.clock(),
         facts={"queued": report.queued, "oldest_s": report.oldest_s, "media_ready": list(report.media_ready)},
     )
+
+
+# What other modules of this room use.
+caller, read_message, answer, aware = _agent, _read, _answer, _aware

@@ -8,6 +8,7 @@ from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
 from printsvc.web import (
     certificates,
+    daybags,
     doses,
     now,
     ops,
@@ -35,6 +36,7 @@ _REISSUES = "/v1/reissues"
 _PAGE = ("site_id", "after", "limit")
 _SOURCE = "/v1/trust-sources/{source}"
 _SIGNER = "/v1/signers/{thumbprint}"
+_BAGS = "/v1/day-bags"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
@@ -149,6 +151,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _SIGNER + "/certificates", signers.get_signer_certificates, (_A,)),
     Route("POST", _SIGNER + "/start", signers.start_signer, (_A,)),
     Route("POST", _SIGNER + "/compromise", signers.compromise_signer, (_A,), signers.CompromiseIn),
+    Route("GET", _BAGS, daybags.list_day_bags, (_A, _S), query=("site_id",)),
+    Route("POST", _BAGS, daybags.post_day_bag, (_A,), daybags.DayBagIn, (201,)),
+    Route("GET", _BAGS + "/conflicts", daybags.list_conflicts, (_A, _S), query=("site_id",)),
+    Route("GET", _BAGS + "/identities", daybags.list_identities, (_A, _P)),
+    Route("GET", _BAGS + "/{bag_id}", daybags.get_day_bag, (_A,)),
+    Route("POST", _BAGS + "/{bag_id}/certify", daybags.post_certificate, (_A,), daybags.CertifiedIn),
+    Route("POST", _BAGS + "/{bag_id}/end", daybags.end_day_bag, (_A,), daybags.EndIn),
+    Route("POST", _BAGS + "/{bag_id}/conflicts/{seq}", daybags.settle_day_bag, (_A,), daybags.DecisionIn),
     Route("GET", "/healthz", ops.healthz),
     Route("GET", "/readyz", ops.readyz),
     Route("GET", "/metrics", ops.get_metrics, media="text/plain"),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from spooler.bagprotocol import is_offline
 from spooler.core import messages as m
 from spooler.core import routing
 from spooler.core.attempt import (
@@ -490,5 +491,6 @@ class _Desk:
         if self.now - since < timedelta(seconds=self.policy.return_s):
             return
         for job in list(self.jobs.values()):
-            if job.phase in (Phase.LEASED, Phase.READY):
+            # What the site issued itself, nobody else could print: it waits here.
+            if job.phase in (Phase.LEASED, Phase.READY) and not is_offline(job.job_id):
                 self.settle(job, Phase.RETURNED, "no-usable-queue" if self.state.authorised else "unauthorised")
