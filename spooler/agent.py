@@ -185,7 +185,7 @@ class Agent:
         except JournalUnwritableError as error:
             log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
             return False
-        await self._bring(m.Leased((job,)))
+        await self.bring(m.Leased((job,)))
         return job.job_id in self.state.jobs
 
     async def on_disk(self, function: Callable[..., T], *args: Any) -> T:

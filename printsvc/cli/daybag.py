@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import click
 
-from printsvc.cli.admin import _query, _table
+from printsvc.cli.tables import query as _query
+from printsvc.cli.tables import show_table as _table
 from printsvc.cli.keys import _csca_place, _csca_place_options, _random_bytes
 from printsvc.cli.remote import Remote, with_remote
 
