@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import click
 
-from printsvc.cli.tables import query as _query
-from printsvc.cli.tables import show_table as _table
 from printsvc.cli.keys import _csca_place, _csca_place_options, _random_bytes
 from printsvc.cli.remote import Remote, with_remote
+from printsvc.cli.tables import query as _query
+from printsvc.cli.tables import show_table as _table
 
 _BAGS = "/v1/day-bags"
 _json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
