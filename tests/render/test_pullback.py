@@ -114,7 +114,7 @@ def test_modules_are_whole_dots_or_not_drawn(module_um: int, dpi: int, dots: int
     [
         ("iso_a4_210x297mm", 600, 12),
         ("iso_a4_210x297mm", 1200, 12),
-        ("iso_a5_148x210mm", 300, 6),
+        ("iso_a5_148x210mm", 300, 8),
         ("custom_receipt80_72x318mm", 203, 5),
         ("na_letter_8.5x11in", 600, 12),
     ],

@@ -84,8 +84,8 @@ def test_a_book_that_cannot_be_written_begins_nothing(book: Book, tmp_path: Path
             book.begin(command(), NOW)
 
 
-@pytest.mark.parametrize("damage", [b"not a database at all, and long enough to be taken for one" * 40, b"x"])
-def test_a_damaged_book_is_laid_aside_and_printing_goes_on(tmp_path: Path, damage: bytes) -> None:
+def test_a_damaged_book_is_laid_aside_and_printing_goes_on(tmp_path: Path) -> None:
+    damage = b"not a database at all, and long enough to be taken for one" * 40
     with contextlib.closing(Book(tmp_path)) as book:
         book.begin(command(), NOW)
     for path in tmp_path.glob("commands.db*"):

@@ -211,6 +211,8 @@ def media_size_mm(media: str) -> tuple[float, float]:
 def draw_test_page(media: str, *, dpi: int) -> ScalePage:
     """Return a page with rulers and symbols: rows of module sizes, columns of pull-backs 0, 1 and 2 dots of `dpi`.
 
+    The smallest come first: of a small page, the largest are left out.
+
     Each symbol is as dense as a certificate's. Its labels are numbers and units; nothing on it is anybody's data.
     """
     width_mm, height_mm = media_size_mm(media)
@@ -225,7 +227,7 @@ def draw_test_page(media: str, *, dpi: int) -> ScalePage:
     fields = []
     right_mm = width_mm - margin_mm - 8
     all_dots = list(dict.fromkeys(max(2, round(mm * dpi / 25.4)) for mm in _MODULES_MM))
-    for letter, dots in zip("ABCDEFGH", reversed(all_dots), strict=False):
+    for letter, dots in zip("ABCDEFGH", all_dots, strict=False):
         side_mm = (17 + 4 * _TEST_VERSION) * dots * 25.4 / dpi
         quiet_mm = 4 * dots * 25.4 / dpi
         left_mm, row_mm = margin_mm + quiet_mm, 0.0
