@@ -49,7 +49,9 @@ def test_a_paper_is_scanned_back_from_its_text_or_its_picture(service: Service, 
 
 
 def test_a_copy_is_printed_once_and_the_list_says_which_counts(service: Service, issued: Any) -> None:
-    made = [admin(service, "papers", "copy", issued["uvci"], "lost", "--request-id", "r-1") for _ in range(2)]
+    made = [
+        admin(service, "papers", "copy", issued["uvci"], "lost", "--request-id", issued["job_id"]) for _ in range(2)
+    ]
     assert made[0][:2] == made[1][:2]
     assert made[0][1].startswith("copy 2: ")
     code, out, _ = admin(service, "papers", "list", issued["uvci"])
@@ -66,9 +68,9 @@ def test_a_copy_is_printed_once_and_the_list_says_which_counts(service: Service,
 def test_what_is_the_matter_now(service: Service, issued: Any) -> None:
     code, out, err = admin(service, "sites", "now", "HN-P")
     assert (code, err) == (0, "")
-    assert "P-1" in out
+    assert issued["dose_id"] in out
     assert "Nothing waits for a person." in out
     assert json.loads(admin(service, "sites", "now", "HN-P", "--json")[1])["site_id"] == "HN-P"
     assert "No paper is late." in admin(service, "sites", "now", "31", "--province")[1]
-    assert "seen in the app since" in admin(service, "papers", "in-app", "P-1")[1]
+    assert "seen in the app since" in admin(service, "papers", "in-app", issued["dose_id"])[1]
     assert json.loads(admin(service, "sites", "now", "HN-P", "--json")[1])["doses"][0]["app"] == "seen"
