@@ -78,7 +78,7 @@ class Site:
 
     def run(self, *command: str, text: str = "", expected: int = 0, **more: str) -> tuple[str, str]:
         process = self.start(*command, **more)
-        out, err = process.communicate(text, timeout=120)
+        out, err = process.communicate(text, timeout=240)
         assert process.returncode == expected, (out, err)
         return out, err
 
@@ -115,7 +115,7 @@ def site(stack: Stack, tmp_path: Path) -> Site:
     return Site(stack, tmp_path)
 
 
-def wait_until(is_so: Any, what: str, timeout_s: float = 60) -> None:
+def wait_until(is_so: Any, what: str, timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
