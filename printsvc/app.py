@@ -35,6 +35,7 @@ from printsvc.errors import (
 )
 from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
+from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
 from printsvc.flows.reissue import resume_runs as resume_reissues
@@ -59,7 +60,7 @@ from printsvc.store.keyfile import KeyFolder
 from printsvc.store.signers import list_records, read_compromised
 from printsvc.store.sites import Caller, insert_token
 from printsvc.store.token import Token
-from printsvc.sync import agents
+from printsvc.sync import agents, line
 from printsvc.web import ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
 from printsvc.web.keys import READY_CHECKS, SERVICES
@@ -346,6 +347,7 @@ def assemble(services: Services) -> web.Application:
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
     agents.add_routes(application, services)
+    line.add_routes(application)
     return application
 
 
@@ -383,6 +385,7 @@ def make_application(settings: Settings) -> web.Application:
         seal=seal,
         stamp_authorities=stamp_authorities(settings),
         known_forms=readable_forms(settings),
+        shelf=FormShelf(pool.compiled_form),
     )
     application = assemble(services)
 

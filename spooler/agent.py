@@ -27,6 +27,7 @@ from spooler.cupsd.describe import CUPS_SILENT, describe
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import PrinterFacts, Printers
 from spooler.journal import Journal, JournalUnwritableError
+from spooler.line import LineDesk
 from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
 from spooler.protocol import (
     EnrollRequest,
@@ -108,6 +109,7 @@ class Agent:
             timeout_s=settings.request_timeout_s,
         )
         self._journal.sweep_documents()
+        self._desk = LineDesk(settings.state_dir, self._link, self._keep_document)
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -120,6 +122,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._lane.close()
+            self._desk.close()
             await self._printers.close()
             await self._link.close()
             self._disk.shutdown()
@@ -281,7 +284,8 @@ class Agent:
                 content = await self._link.fetch(
                     sha256, size=operation.size, max_bytes=self._settings.document_max_bytes
                 )
-                await self._on_disk(self._journal.store_document, sha256, content)
+                self._link.meter.fetched += 1
+                await self._keep_document(sha256, content)
             return m.Fetched(job_id)
         except DocumentWrongError as error:
             log.error("document_wrong", job_id=job_id, code=error.code)
@@ -341,6 +345,9 @@ class Agent:
         else:
             answer = await self._printers.ask(uri, attempt.attempt_id)
         self._tell(m.PrinterSaid(operation.job_id, attempt.attempt_id, answer))
+
+    async def _keep_document(self, sha256: str, content: bytes) -> None:
+        await self._on_disk(self._journal.store_document, sha256, content)
 
     # -- queues
 
@@ -405,6 +412,7 @@ class Agent:
             agent_version=self._version,
             holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),
             printers=self._reports,
+            **self._desk.told(),
         )
 
     async def _ask_for_jobs(self) -> None:
@@ -436,6 +444,7 @@ class Agent:
         if not self.state.authorised:
             log.info("authorised_again")
             await self._bring(m.Authorised(True))
+        await self._desk.prepare(answer)
         if answer.jobs or answer.dropped:
             await self._bring(m.Leased(answer.jobs, answer.dropped))
 
@@ -452,6 +461,8 @@ class Agent:
             if not events:
                 await self._wake_report.wait()
                 continue
+            if await self._desk.gathers(events, self._wake_report):
+                continue
             request = ReportRequest(journal_id=self._identity.journal_id, events=events)
             try:
                 answer = await self._link.report(request)
@@ -465,6 +476,7 @@ class Agent:
                 if result.outcome == "refused":
                     log.warning("report_refused", seq=result.seq, state=result.state)
             before = self.state.acknowledged
+            self._desk.count(events, answer)
             await self._bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
             failures = 0 if self.state.acknowledged > before else failures + 1
             if failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -37,11 +37,13 @@ _LOG = structlog.get_logger("printsvc.dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A leased job whose document can be fetched."""
+    """A leased job whose document can be fetched; with `page` and `form_digest` it can be stamped as well."""
 
     job: PrintJob
     sha256: str
     size: int
+    page: PageData | None = None
+    form_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,14 @@ async def lease(
     wait_s: float,
     holding: Sequence[tuple[str, int]] = (),
     is_gone: Callable[[], bool] = lambda: False,
+    forms: Collection[str] = (),
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
     A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
-    that the agent hung up: then nothing more is leased.
+    that the agent hung up: then nothing more is leased. `forms` are digests of the compiled forms that the agent stamps
+    with: a job on one of them brings its page.
     """
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + wait_s
@@ -111,7 +115,7 @@ async def lease(
             return claimed, kept, gone
 
         jobs, renewed, dropped = await services.store.write(claim)
-        ready, pause_s = await _draw_all(services, jobs)
+        ready, pause_s = await _draw_all(services, jobs, forms)
         remaining = give_up_at - loop.time()
         if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
             return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
@@ -123,9 +127,9 @@ async def lease(
             return LeaseResult((), tuple(renewed), tuple(dropped))
 
 
-async def _draw_all(services: Services, jobs: Sequence[PrintJob]) -> tuple[list[Ready], float]:
+async def _draw_all(services: Services, jobs: Sequence[PrintJob], forms: Collection[str]) -> tuple[list[Ready], float]:
     """Return the jobs whose page is drawn, and for how many seconds to leave the renderer alone."""
-    drawn = await asyncio.gather(*(_draw(services, job) for job in jobs), return_exceptions=True)
+    drawn = await asyncio.gather(*(_draw(services, job, forms) for job in jobs), return_exceptions=True)
     ready: list[Ready] = []
     pause_s = 0.0
     for job, outcome in zip(jobs, drawn, strict=True):
@@ -193,26 +197,36 @@ async def _cancel_revoked(services: Services, job: PrintJob) -> None:
     await services.store.write(store)
 
 
-async def _draw(services: Services, job: PrintJob) -> Ready:
+async def _draw(services: Services, job: PrintJob, forms: Collection[str]) -> Ready:
     """Return the job with its document stored: drawn now, or before. Raises as `draw_certificate` does."""
+    form_digest = await _stamped_with(services, job, forms)
     if job.document_sha256 is not None:
         sha256 = job.document_sha256
 
-        def find(connection: Connection) -> bytes | None:
+        def find(connection: Connection) -> tuple[bytes | None, PageData | None]:
             refuse_revoked(connection, job.uvci)
-            return site_store.find_document(connection, sha256)
+            return site_store.find_document(connection, sha256), _load_page(connection, job) if form_digest else None
 
-        body = await services.store.read(find)
+        body, found = await services.store.read(find)
         if body is not None:
-            return Ready(job, sha256, len(body))
-    pdf = await draw_certificate(services, job)
+            return Ready(job, sha256, len(body), found, form_digest)
+    page = await services.store.read(lambda c: _load_page(c, job))
+    pdf = await services.renderer.render(FormId(job.form), page)
 
     def store(connection: Connection) -> str:
         sha256 = site_store.insert_document(connection, pdf, now=services.clock())
         job_store.set_document(connection, job.job_id, sha256)
         return sha256
 
-    return Ready(job, await services.store.write(store), len(pdf))
+    return Ready(job, await services.store.write(store), len(pdf), page if form_digest else None, form_digest)
+
+
+async def _stamped_with(services: Services, job: PrintJob, forms: Collection[str]) -> str:
+    """Return the digest of the job's compiled form where the agent holds it, else ""."""
+    if not forms or services.shelf is None:
+        return ""
+    shelved = await services.shelf.find(FormId(job.form))
+    return shelved.digest if shelved is not None and shelved.digest in forms else ""
 
 
 async def draw_certificate(services: Services, job: PrintJob) -> bytes:

@@ -11,6 +11,7 @@ from printsvc.domain.form import DoseRow, PageData
 from printsvc.domain.person import IdType, Sex, mask_number
 from printsvc.domain.print_job import PrintJob
 from printsvc.domain.site import Site
+from printsvc.domain.uvci import group_uvci
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
 from printsvc.errors import NotFoundError
 from printsvc.flows.intake import COUNTRIES
@@ -88,16 +89,6 @@ def page_of(
         phone_masked=mask_number(person.phone),
         address=person.address or "",
     )
-
-
-def group_uvci(uvci: str) -> list[str]:
-    """Return the UVCI in pieces that an eye can follow: the prefix, then groups of four, the check character last."""
-    payload, mark, check = uvci.partition("#")  # the check character itself may be a colon
-    head, colon, code = payload.rpartition(":")
-    groups = [head + colon, *(code[start : start + 4] for start in range(0, len(code), 4))]
-    if mark:
-        groups[-1] += mark + check
-    return groups
 
 
 def dose_rows(attested: StoredDose, others: Iterable[StoredDose], site_names: dict[str, str]) -> list[DoseRow | None]:

@@ -17,6 +17,7 @@ from printsvc.domain.dose import DoseEvent
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
+from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.seal import SealBook
 from printsvc.flows.trust import TrustBook
 from printsvc.printing.clock import PaperClock
@@ -148,6 +149,7 @@ class Services:
     of signers; `seal` is who seals digital copies (None: they go out plain), `stamp_authorities` (DER) are whose time
     stamps on seals are believed; printed text is compared by `known_forms`. `minter` signs
     many certificates at once (None: this process does). `copies` is how many further papers each role may ask for.
+    `shelf` has the compiled forms that sites stamp with (None: sites fetch every page).
     """
 
     store: Store
@@ -168,6 +170,7 @@ class Services:
     stamp_authorities: tuple[bytes, ...] = ()
     known_forms: tuple[Form, ...] = ()
     copies: CopyRules = field(default_factory=CopyRules)
+    shelf: FormShelf | None = None
 
     @property
     def paper_clock(self) -> PaperClock:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from printsvc.domain.form import FormId
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
 from printsvc.flows.services import Services
 from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
+from spooler import compact
 from spooler.protocol import (
     Document,
     EnrollAnswer,
     EnrollRequest,
     EventKind,
     EventResult,
+    FormName,
     Held,
     JobId,
     LeaseAnswer,
@@ -56,7 +60,6 @@ def add_routes(application: web.Application, services: Services) -> None:
     application.router.add_post("/agent/v1/enroll", post_enroll)
     application.router.add_post("/agent/v1/lease", post_lease)
     application.router.add_post("/agent/v1/report", post_report)
-    application.router.add_get("/agent/v1/documents/{sha256:[0-9a-f]{64}}", get_document)
 
 
 async def post_enroll(request: web.Request) -> web.Response:
@@ -81,14 +84,18 @@ async def post_enroll(request: web.Request) -> web.Response:
 
 async def post_lease(request: web.Request) -> web.Response:
     """Long-poll for jobs of the agent's site."""
-    agent = await _agent(request)
-    body = await _read(request, LeaseRequest)
+    agent = await agent_who_asks(request)
+    return _answer(await answer_lease(request, agent, await _read(request, LeaseRequest)))
+
+
+async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -> LeaseAnswer:
+    """Return the answer to a lease call, however it came."""
     services = request.app[SERVICES]
     now = services.clock()
     told = request.app[_told_printers]
     skew = _fit(round((_aware(body.agent_time) - now).total_seconds() * 1000)) if body.agent_time else None
     # Printers are stored when something about them changed; a poll that says the same again costs one small write.
-    news = told.get(agent.agent_id) != body.printers
+    news = not body.printers_same and told.get(agent.agent_id) != body.printers
     await dispatch.agent_seen(
         services,
         agent,
@@ -97,7 +104,8 @@ async def post_lease(request: web.Request) -> web.Response:
         clock_skew_ms=skew,
         printers=[_printer(agent, report, services) for report in body.printers] if news else None,
     )
-    told[agent.agent_id] = body.printers
+    if news:
+        told[agent.agent_id] = body.printers
     result = await dispatch.lease(
         services,
         agent,
@@ -106,21 +114,38 @@ async def post_lease(request: web.Request) -> web.Response:
         wait_s=min(body.wait_s, MAX_WAIT_S),
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
+        forms=body.forms,
     )
-    return _answer(
-        LeaseAnswer(
-            server_time=services.clock(),
-            jobs=tuple(_leased(ready) for ready in result.ready),
-            renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
-            dropped=tuple(JobId(job_id) for job_id in result.dropped),
-        )
+    return LeaseAnswer(
+        server_time=services.clock(),
+        jobs=tuple(_leased(ready) for ready in result.ready),
+        renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
+        dropped=tuple(JobId(job_id) for job_id in result.dropped),
+        line=compact.NEWEST,
+        forms=await _forms_to_fetch(services, body, result),
+    )
+
+
+async def _forms_to_fetch(services: Services, body: LeaseRequest, result: dispatch.LeaseResult) -> tuple[FormName, ...]:
+    if services.shelf is None or not body.stamps:
+        return ()
+    wanted = {services.form.form_id, *(FormId(ready.job.form) for ready in result.ready)}
+    shelved = [await services.shelf.find(form_id) for form_id in sorted(wanted)]
+    return tuple(
+        FormName(form=one.form_id, digest=one.digest)
+        for one in shelved
+        if one is not None and one.digest not in body.forms
     )
 
 
 async def post_report(request: web.Request) -> web.Response:
     """Take an agent's events: each once, in order."""
-    agent = await _agent(request)
-    body = await _read(request, ReportRequest)
+    agent = await agent_who_asks(request)
+    return _answer(await answer_report(request, agent, await _read(request, ReportRequest)))
+
+
+async def answer_report(request: web.Request, agent: Agent, body: ReportRequest) -> ReportAnswer:
+    """Return the answer to a report, however it came."""
     events = [
         (
             _text(event.job_id, 64),
@@ -143,21 +168,17 @@ async def post_report(request: web.Request) -> web.Response:
     ]
     acknowledged, told = await dispatch.report(request.app[SERVICES], agent, _text(body.journal_id, 64), events)
     results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
-    return _answer(ReportAnswer(acknowledged=acknowledged, results=results))
+    return ReportAnswer(acknowledged=acknowledged, results=results)
 
 
-async def get_document(request: web.Request) -> web.Response:
-    """Return a document of one of the site's jobs, by its SHA-256."""
-    agent = await _agent(request)
-    body = await dispatch.fetch_document(request.app[SERVICES], agent, request.match_info["sha256"])
-    return web.Response(body=body, content_type="application/pdf")
-
-
-async def _agent(request: web.Request) -> Agent:
+async def agent_who_asks(request: web.Request) -> Agent:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    agent = None
-    if scheme.lower() == "bearer" and token and token.isascii():
-        agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token.strip()))
+    return await agent_of(request, token.strip() if scheme.lower() == "bearer" and token.isascii() else "")
+
+
+async def agent_of(request: web.Request, token: str) -> Agent:
+    """Return the agent with this token. Raises AccessError."""
+    agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token)) if token else None
     if agent is None:
         raise AccessError(
             401,
@@ -169,8 +190,15 @@ async def _agent(request: web.Request) -> Agent:
 
 async def _read(request: web.Request, model: type[M]) -> M:
     raw = await request.read()
-    try:
+    with as_problems():
         return model.model_validate_json(raw)
+
+
+@contextmanager
+def as_problems() -> Iterator[None]:
+    """Turn what pydantic finds wrong with a message into our error."""
+    try:
+        yield
     except ValidationError as error:
         problems = [
             Problem(
@@ -217,6 +245,8 @@ def _leased(ready: dispatch.Ready) -> LeasedJob:
         form=job.form,
         copy_number=job.copy_number,
         priority=job.priority,
+        form_digest=ready.form_digest,
+        data=cast("dict[str, Any]", ready.page) if ready.page is not None else None,
     )
 
 
