@@ -496,7 +496,7 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=5)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)  # all agents may come at once
         try:
             await site.start()
         except OSError as error:

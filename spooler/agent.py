@@ -107,9 +107,10 @@ class Agent:
             token=identity.token,
             ca_file=settings.ca_file,
             timeout_s=settings.request_timeout_s,
+            packs=settings.packs,
         )
         self._journal.sweep_documents()
-        self._desk = LineDesk(settings.state_dir, self._link, self._keep_document)
+        self._desk = LineDesk(settings.state_dir, self._link, self._keep_document, stamps=settings.stamps)
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -407,7 +408,8 @@ class Agent:
         return LeaseRequest(
             journal_id=self._identity.journal_id,
             capacity=wanted,
-            wait_s=self._settings.poll_wait_s if wanted else 0.0,
+            # Agents that came back together must not go on asking together.
+            wait_s=self._settings.poll_wait_s * random.uniform(0.8, 1.0) if wanted else 0.0,  # noqa: S311
             agent_time=_now(),
             agent_version=self._version,
             holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),

@@ -26,13 +26,13 @@ KeepDocument = Callable[[str, bytes], Awaitable[None]]
 class LineDesk:
     """Beside the agent's link. Made inside a running event loop; `keep_document` stores one under its SHA-256."""
 
-    def __init__(self, state_dir: Path, link: Link, keep_document: KeepDocument) -> None:
+    def __init__(self, state_dir: Path, link: Link, keep_document: KeepDocument, *, stamps: bool = True) -> None:
         self._link = link
         self._keep_document = keep_document
         self._counts_file = state_dir / "line.json"
         self._counts_told_at = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stamp")
-        self._stamps = can_stamp()
+        self._stamps = stamps and can_stamp()
         self._forms = SiteForms(state_dir / "forms")
         self._digests = self._forms.digests() if self._stamps else ()
         self._fetching: asyncio.Task[None] | None = None

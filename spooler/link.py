@@ -64,7 +64,7 @@ def backoff_s(failures: int, jitter: float, *, longest_s: float) -> float:
 
     Thousands of agents lose a service at one moment and must not come back at one moment.
     """
-    return jitter * min(longest_s, 0.5 * 2.0 ** min(failures, 16))
+    return jitter * min(longest_s, 2.0 ** min(failures, 16))
 
 
 class Link:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -74,57 +75,69 @@ async def lease(
     holding: Sequence[tuple[str, int]] = (),
     is_gone: Callable[[], bool] = lambda: False,
     forms: Collection[str] = (),
+    has_work: Callable[[str], Awaitable[bool]] | None = None,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
     A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
     that the agent hung up: then nothing more is leased. `forms` are digests of the compiled forms that the agent stamps
-    with: a job on one of them brings its page.
+    with: a job on one of them brings its page. `has_work` says whether the site has
+    anything to lease, or leased, and spares an idle poll the transaction.
     """
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + wait_s
-    renewed: list[tuple[str, int]] = []
-    dropped: list[str] = []
-    while True:
-        now = services.clock()
+    give_up_at = asyncio.get_running_loop().time() + wait_s
+    with services.wakeups.listening(agent.site_id) as called:
+        while True:
+            called.clear()
+            renewed: list[tuple[str, int]] = []
+            dropped: list[str] = []
+            ready: list[Ready] = []
+            pause_s = 0.0
+            if holding or has_work is None or (capacity > 0 and await has_work(agent.site_id)):
+                jobs, renewed, dropped = await _claim(services, agent, journal_id, capacity, holding)
+                ready, pause_s = await _draw_all(services, jobs, forms)
+            remaining = give_up_at - asyncio.get_running_loop().time()
+            if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
+                return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
+            if pause_s:
+                await asyncio.sleep(min(remaining, pause_s))
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(called.wait(), min(remaining, services.lease_s / 3))
+            if is_gone():
+                return LeaseResult((), tuple(renewed), tuple(dropped))
 
-        def claim(
-            connection: Connection, now: datetime = now
-        ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
-            deadline = now + timedelta(seconds=services.lease_s)
-            kept, gone = leases.renew(
-                connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
-            )
-            if capacity > 0:  # a heartbeat goes beside an open poll, whose answer it may not know yet
-                known = [job_id for job_id, _ in holding]
-                leases.take_back_unanswered(
-                    connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
-                )
-            leases.expire_leases(connection, agent.site_id, now=now)
-            climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
-            claimed = leases.claim_waiting(
-                connection,
-                agent.site_id,
-                agent_id=agent.agent_id,
-                journal_id=journal_id,
-                capacity=capacity,
-                now=now,
-                lease_s=services.lease_s,
-            )
-            return claimed, kept, gone
 
-        jobs, renewed, dropped = await services.store.write(claim)
-        ready, pause_s = await _draw_all(services, jobs, forms)
-        remaining = give_up_at - loop.time()
-        if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
-            return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
-        if pause_s:
-            await asyncio.sleep(min(remaining, pause_s))
-        else:
-            await services.wakeups.wait(agent.site_id, min(remaining, services.lease_s / 3))
-        if is_gone():
-            return LeaseResult((), tuple(renewed), tuple(dropped))
+async def _claim(
+    services: Services, agent: Agent, journal_id: str, capacity: int, holding: Sequence[tuple[str, int]]
+) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+    """Return the jobs that are leased now, what was renewed, and what is dropped."""
+    now = services.clock()
+
+    def claim(connection: Connection) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+        deadline = now + timedelta(seconds=services.lease_s)
+        kept, gone = leases.renew(
+            connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
+        )
+        if capacity > 0:  # a heartbeat goes beside an open poll, whose answer it may not know yet
+            known = [job_id for job_id, _ in holding]
+            leases.take_back_unanswered(
+                connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
+            )
+        leases.expire_leases(connection, agent.site_id, now=now)
+        climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
+        claimed = leases.claim_waiting(
+            connection,
+            agent.site_id,
+            agent_id=agent.agent_id,
+            journal_id=journal_id,
+            capacity=capacity,
+            now=now,
+            lease_s=services.lease_s,
+        )
+        return claimed, kept, gone
+
+    return await services.store.write(claim)
 
 
 async def _draw_all(services: Services, jobs: Sequence[PrintJob], forms: Collection[str]) -> tuple[list[Ready], float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -126,15 +127,13 @@ class Wakeups:
     def waiting_sites(self) -> list[str]:
         return list(self._waiting)
 
-    async def wait(self, site_id: str, timeout_s: float) -> None:
-        """Return when the site is notified, or after `timeout_s`."""
+    @contextmanager
+    def listening(self, site_id: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set when the site is notified: clear it before you look, and no call is missed."""
         event = asyncio.Event()
         self._waiting[site_id].add(event)
         try:
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            return
+            yield event
         finally:
             self._waiting[site_id].discard(event)
             if not self._waiting[site_id]:

@@ -167,6 +167,15 @@ def sites_with_waiting_jobs(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def find_sites_with_work(connection: Connection, site_ids: Sequence[str]) -> dict[str, bool]:
+    """Return those of the sites that have a job which waits or is leased, from the two partial indexes alone."""
+    found: dict[str, bool] = {}
+    for state in (_WAITING, _LEASED):
+        query = select(print_jobs.c.site_id).where(print_jobs.c.state == state, print_jobs.c.site_id.in_(site_ids))
+        found |= dict.fromkeys(connection.execute(query.distinct()).scalars(), True)
+    return found
+
+
 def set_document(connection: Connection, job_id: str, sha256: str) -> None:
     """Remember which document the job prints."""
     connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(document_sha256=sha256))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.site import Site, SiteId
@@ -214,6 +214,19 @@ def find_agent(connection: Connection, token: str) -> Agent | None:
     query = select(agents).where(agents.c.token_sha256 == digest(token), agents.c.revoked_at.is_(None))
     row = connection.execute(query).first()
     return _agent(row) if row else None
+
+
+def find_agents(connection: Connection, token_digests: Iterable[str]) -> dict[str, Agent]:
+    """Return digest of token → agent, of those that are known and not revoked."""
+    query = select(agents).where(agents.c.token_sha256.in_(list(token_digests)), agents.c.revoked_at.is_(None))
+    return {row.token_sha256: _agent(row) for row in connection.execute(query)}
+
+
+def write_sightings(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Store when agents were seen: rows of `agent` (its id), `at` and `skew` (ms or None). Never an earlier moment."""
+    later = or_(agents.c.seen_at.is_(None), agents.c.seen_at < bindparam("at"))
+    statement = update(agents).where(agents.c.agent_id == bindparam("agent"), later)
+    connection.execute(statement.values(seen_at=bindparam("at"), clock_skew_ms=bindparam("skew")), rows)
 
 
 def lock_agent(connection: Connection, agent_id: str) -> Agent:

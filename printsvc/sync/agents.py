@@ -15,8 +15,9 @@ from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
+from printsvc.flows.presence import Presence
 from printsvc.flows.services import Services
-from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
+from printsvc.store.sites import Agent, SitePrinter, enrol
 from spooler import compact
 from spooler.protocol import (
     Document,
@@ -39,6 +40,7 @@ from spooler.protocol import (
 
 MAX_WAIT_S = 55.0  # below the minute after which many a proxy cuts an idle line
 SERVICES = web.AppKey("agent_services", Services)
+PRESENCE = web.AppKey("agent_presence", Presence)
 
 M = TypeVar("M", bound=Message)
 
@@ -57,6 +59,12 @@ def add_routes(application: web.Application, services: Services) -> None:
     """Add the agents' routes."""
     application[SERVICES] = services
     application[_told_printers] = {}
+    application[PRESENCE] = presence = Presence(services.store)
+
+    async def close(_: web.Application) -> None:
+        await presence.close()
+
+    application.on_shutdown.append(close)
     application.router.add_post("/agent/v1/enroll", post_enroll)
     application.router.add_post("/agent/v1/lease", post_lease)
     application.router.add_post("/agent/v1/report", post_report)
@@ -94,27 +102,31 @@ async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -
     now = services.clock()
     told = request.app[_told_printers]
     skew = _fit(round((_aware(body.agent_time) - now).total_seconds() * 1000)) if body.agent_time else None
-    # Printers are stored when something about them changed; a poll that says the same again costs one small write.
+    # Printers are stored when something about them changed; a poll that says the same again writes nothing itself.
     news = not body.printers_same and told.get(agent.agent_id) != body.printers
-    await dispatch.agent_seen(
-        services,
-        agent,
-        journal_id=_text(body.journal_id, 64),
-        version=_text(body.agent_version, 32),
-        clock_skew_ms=skew,
-        printers=[_printer(agent, report, services) for report in body.printers] if news else None,
-    )
+    journal_id, version = _text(body.journal_id, 64), _text(body.agent_version, 32)
+    if news or (agent.journal_id, agent.version) != (journal_id, version):
+        await dispatch.agent_seen(
+            services,
+            agent,
+            journal_id=journal_id,
+            version=version,
+            clock_skew_ms=skew,
+            printers=[_printer(agent, report, services) for report in body.printers] if news else None,
+        )
+    request.app[PRESENCE].seen(agent.agent_id, now, skew, body.counts.model_dump() if body.counts else None)
     if news:
         told[agent.agent_id] = body.printers
     result = await dispatch.lease(
         services,
         agent,
-        journal_id=_text(body.journal_id, 64),
+        journal_id=journal_id,
         capacity=body.capacity,
         wait_s=min(body.wait_s, MAX_WAIT_S),
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
         forms=body.forms,
+        has_work=request.app[PRESENCE].has_work,
     )
     return LeaseAnswer(
         server_time=services.clock(),
@@ -178,7 +190,7 @@ async def agent_who_asks(request: web.Request) -> Agent:
 
 async def agent_of(request: web.Request, token: str) -> Agent:
     """Return the agent with this token. Raises AccessError."""
-    agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token)) if token else None
+    agent = await request.app[PRESENCE].find_agent(token) if token else None
     if agent is None:
         raise AccessError(
             401,

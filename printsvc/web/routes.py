@@ -6,7 +6,20 @@ from aiohttp import web
 
 from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
-from printsvc.web import certificates, doses, now, ops, papers, reissues, revocations, signers, sites, trust, verify
+from printsvc.web import (
+    certificates,
+    doses,
+    lines,
+    now,
+    ops,
+    papers,
+    reissues,
+    revocations,
+    signers,
+    sites,
+    trust,
+    verify,
+)
 from printsvc.web.openapi import openapi_document
 from printsvc.web.route import Route
 
@@ -66,6 +79,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
     Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
     Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", "/v1/lines", lines.list_lines, (_A, _S), query=("site_id",)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route(
         "GET",
