@@ -446,6 +446,8 @@ class Agent:
         if not self.state.authorised:
             log.info("authorised_again")
             await self._bring(m.Authorised(True))
+        if answer.jobs:
+            self._start(self._see_queues())  # meanwhile: a queue must have been seen just before it gets a job
         await self._desk.prepare(answer)
         if answer.jobs or answer.dropped:
             await self._bring(m.Leased(answer.jobs, answer.dropped))
