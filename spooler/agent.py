@@ -20,15 +20,15 @@ import structlog
 from printsvc.errors import AccessError, PrintsvcError
 from spooler.core import messages as m
 from spooler.core import restore, step
-from spooler.core.attempt import FINAL, Policy, State, capacity, unacknowledged
-from spooler.core.witness import CupsWord, Mute, Patience, Unreachable
+from spooler.core.attempt import FINAL, State, capacity, unacknowledged
+from spooler.core.witness import CupsWord, Mute, Unreachable
 from spooler.cupsd import server
 from spooler.cupsd.describe import CUPS_SILENT, describe
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import PrinterFacts, Printers
 from spooler.journal import Journal, JournalUnwritableError
 from spooler.line import LineDesk
-from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
+from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s, worth_telling
 from spooler.protocol import (
     EnrollRequest,
     Held,
@@ -38,7 +38,7 @@ from spooler.protocol import (
     PrinterReport,
     ReportRequest,
 )
-from spooler.settings import Settings
+from spooler.settings import Settings, policy_of
 
 T = TypeVar("T")
 _BATCH = 200
@@ -51,18 +51,6 @@ log = structlog.get_logger("spooler")
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def policy_of(settings: Settings) -> Policy:
-    """Return the core's policy as the settings have it."""
-    patience = Patience(silence_s=settings.silence_s, stall_s=settings.stall_s)
-    return Policy(
-        attempts=settings.attempts,
-        jobs_per_queue=settings.jobs_per_queue,
-        return_s=settings.return_s,
-        poll_s=settings.poll_s,
-        patience=patience,
-    )
 
 
 class Agent:
@@ -355,7 +343,11 @@ class Agent:
     async def _look_at_queues(self) -> None:
         while True:
             await self._see_queues()
-            if self._reports != self._reported and self._identity.token and not self._telling:
+            if (
+                worth_telling(self._reports) != worth_telling(self._reported)
+                and self._identity.token
+                and not self._telling
+            ):
                 self._telling = True
                 self._start(self._tell_of_change())
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -43,6 +43,8 @@ _GZIP_FROM_BYTES: Final = 1024
 _ANSWER_MAX_BYTES: Final = 16_000_000
 _FORM_MAX_BYTES: Final = 8_000_000
 _MOST_PIECES: Final = 16  # half-fetched documents that are kept
+_IDLE: Final = 3  # RFC 8011, 5.4.11 printer-state
+_STOPPED: Final = 5
 _KEPT_S: Final = 90.0  # an idle connection; a new one costs a handshake
 _TELL_AGAIN_S: Final = 900.0  # printers that did not change: the service may come from a backup
 
@@ -65,6 +67,12 @@ def backoff_s(failures: int, jitter: float, *, longest_s: float) -> float:
     Thousands of agents lose a service at one moment and must not come back at one moment.
     """
     return jitter * min(longest_s, 2.0 ** min(failures, 16))
+
+
+def worth_telling(printers: Sequence[PrinterReport]) -> tuple[PrinterReport, ...]:
+    """Return the printers without what changes with every page: a line is not used to say that one began to print."""
+    calm = {"marker_levels": (), "state": _IDLE}
+    return tuple(one.model_copy(update=calm if one.state != _STOPPED else {"marker_levels": ()}) for one in printers)
 
 
 class Link:
@@ -118,19 +126,21 @@ class Link:
     async def lease(self, request: LeaseRequest) -> LeaseAnswer:
         """Ask for jobs; takes up to `request.wait_s`. Raises AccessError or LinkDownError."""
         printers = request.printers
+        now = asyncio.get_running_loop().time()
+        same = bool(self._words) and now < self._told_until and worth_telling(printers) == self._told
         if self._words:
-            now = asyncio.get_running_loop().time()
-            changes: dict[str, object] = {"site_words": compact.crc_of(self._site_words)}
-            if printers == self._told and now < self._told_until:
+            words = self._site_words  # of this call: another one may bring newer ones meanwhile
+            changes: dict[str, object] = {"site_words": compact.crc_of(words)}
+            if same:
                 changes |= {"printers": (), "printers_same": True}
             asked = LineRequest(lease=request.model_copy(update=changes))
-            answer = (await self._exchange(asked, extra_s=request.wait_s)).lease
+            answer = (await self._exchange(asked, words, extra_s=request.wait_s)).lease
             if answer is None:
                 raise LinkDownError("the service sent no LeaseAnswer", retry_after_s=0)
         else:
             answer = await self._post("lease", request, LeaseAnswer, extra_s=request.wait_s)
-        if printers != self._told or not self._words:
-            self._told, self._told_until = printers, asyncio.get_running_loop().time() + _TELL_AGAIN_S
+        if not same:
+            self._told, self._told_until = worth_telling(printers), asyncio.get_running_loop().time() + _TELL_AGAIN_S
         self._site_words = compact.site_words(answer) or self._site_words
         if self._packs:
             self._words = min(answer.line, compact.NEWEST)
@@ -187,10 +197,9 @@ class Link:
         self._pieces.pop(key, None)
         return bytes(content)
 
-    async def _exchange(self, request: LineRequest, *, extra_s: float = 0.0) -> LineAnswer:
-        words = self._words
+    async def _exchange(self, request: LineRequest, site_words: bytes = b"", *, extra_s: float = 0.0) -> LineAnswer:
         try:
-            body = compact.join_request(self._token, compact.pack(request, words))
+            body = compact.join_request(self._token, compact.pack(request, self._words))
         except ValueError:
             self._packs, self._words = False, 0
             raise LinkDownError("this token cannot be packed", retry_after_s=0) from None
@@ -199,7 +208,7 @@ class Link:
             self._words = 0  # an older service is back in its place, or has other words: plainly, then
         self._expect_ok(status, retry_after_s)
         try:
-            fields = compact.unpack(bytes(content), site_words=self._site_words)
+            fields = compact.unpack(bytes(content), site_words=site_words)
             return LineAnswer.model_validate(fields)
         except (compact.ProtocolError, ValidationError) as error:
             self._words, self._site_words = 0, b""

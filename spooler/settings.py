@@ -8,6 +8,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from spooler.core.attempt import Policy
+from spooler.core.witness import Patience
+
 
 class Settings(BaseSettings):
     """Times are in seconds. Every setting works when it is absent, but the URL of the service."""
@@ -45,3 +48,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return the core's policy as the settings have it."""
+    patience = Patience(silence_s=settings.silence_s, stall_s=settings.stall_s)
+    return Policy(
+        attempts=settings.attempts,
+        jobs_per_queue=settings.jobs_per_queue,
+        return_s=settings.return_s,
+        poll_s=settings.poll_s,
+        patience=patience,
+    )
