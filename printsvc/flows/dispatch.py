@@ -75,15 +75,15 @@ async def lease(
     holding: Sequence[tuple[str, int]] = (),
     is_gone: Callable[[], bool] = lambda: False,
     forms: Collection[str] = (),
-    has_work: Callable[[str], Awaitable[bool]] | None = None,
+    work_of: Callable[[str], Awaitable[Collection[JobState]]] | None = None,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
     A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
     that the agent hung up: then nothing more is leased. `forms` are digests of the compiled forms that the agent stamps
-    with: a job on one of them brings its page. `has_work` says whether the site has
-    anything to lease, or leased, and spares an idle poll the transaction.
+    with: a job on one of them brings its page. `work_of` says whether the site has
+    anything waiting, or leased, and spares an idle poll the transaction.
     """
     give_up_at = asyncio.get_running_loop().time() + wait_s
     with services.wakeups.listening(agent.site_id) as called:
@@ -93,8 +93,12 @@ async def lease(
             dropped: list[str] = []
             ready: list[Ready] = []
             pause_s = 0.0
-            if holding or has_work is None or (capacity > 0 and await has_work(agent.site_id)):
-                jobs, renewed, dropped = await _claim(services, agent, journal_id, capacity, holding)
+            work: Collection[JobState] = tuple(JobState)
+            if work_of is not None and not holding:
+                work = await work_of(agent.site_id) if capacity > 0 else ()
+            if work:
+                has_leased = JobState.LEASED in work
+                jobs, renewed, dropped = await _claim(services, agent, journal_id, capacity, holding, has_leased)
                 ready, pause_s = await _draw_all(services, jobs, forms)
             remaining = give_up_at - asyncio.get_running_loop().time()
             if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
@@ -109,7 +113,12 @@ async def lease(
 
 
 async def _claim(
-    services: Services, agent: Agent, journal_id: str, capacity: int, holding: Sequence[tuple[str, int]]
+    services: Services,
+    agent: Agent,
+    journal_id: str,
+    capacity: int,
+    holding: Sequence[tuple[str, int]],
+    has_leased: bool,
 ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
     """Return the jobs that are leased now, what was renewed, and what is dropped."""
     now = services.clock()
@@ -119,12 +128,13 @@ async def _claim(
         kept, gone = leases.renew(
             connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
         )
-        if capacity > 0:  # a heartbeat goes beside an open poll, whose answer it may not know yet
+        if capacity > 0 and has_leased:  # a heartbeat goes beside an open poll, whose answer it may not know yet
             known = [job_id for job_id, _ in holding]
             leases.take_back_unanswered(
                 connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
             )
-        leases.expire_leases(connection, agent.site_id, now=now)
+        if has_leased:
+            leases.expire_leases(connection, agent.site_id, now=now)
         climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
         claimed = leases.claim_waiting(
             connection,
@@ -216,13 +226,14 @@ async def _draw(services: Services, job: PrintJob, forms: Collection[str]) -> Re
     if job.document_sha256 is not None:
         sha256 = job.document_sha256
 
-        def find(connection: Connection) -> tuple[bytes | None, PageData | None]:
+        def find(connection: Connection) -> tuple[int | None, PageData | None]:
             refuse_revoked(connection, job.uvci)
-            return site_store.find_document(connection, sha256), _load_page(connection, job) if form_digest else None
+            size = site_store.find_document_size(connection, sha256)
+            return size, _load_page(connection, job) if form_digest else None
 
-        body, found = await services.store.read(find)
-        if body is not None:
-            return Ready(job, sha256, len(body), found, form_digest)
+        size, found = await services.store.read(find)
+        if size is not None:
+            return Ready(job, sha256, size, found, form_digest)
     page = await services.store.read(lambda c: _load_page(c, job))
     pdf = await services.renderer.render(FormId(job.form), page)
 

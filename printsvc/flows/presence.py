@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import structlog
 from sqlalchemy import Connection
 
+from printsvc.domain.print_job import JobState
 from printsvc.errors import StoreError
 from printsvc.store import jobs as job_store
 from printsvc.store import lines as line_store
@@ -82,7 +83,7 @@ class Presence:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._agents: Gathered[Agent] = Gathered(store, site_store.find_agents)
-        self._work: Gathered[bool] = Gathered(store, job_store.find_sites_with_work)
+        self._work: Gathered[frozenset[JobState]] = Gathered(store, job_store.find_sites_with_work)
         self._seen: dict[str, Sighting] = {}
         self._writing: asyncio.Task[None] | None = None
 
@@ -90,9 +91,9 @@ class Presence:
         """Return the agent with this token; None for an unknown or revoked one."""
         return await self._agents.find(site_store.digest(token))
 
-    async def has_work(self, site_id: str) -> bool:
-        """Return whether the site has a job that waits or is leased: if not, no lease call can change anything."""
-        return bool(await self._work.find(site_id))
+    async def work_of(self, site_id: str) -> frozenset[JobState]:
+        """Return which of waiting and leased the site's jobs are: if neither, no lease call can change anything."""
+        return await self._work.find(site_id) or frozenset()
 
     def seen(self, agent_id: str, at: datetime, clock_skew_ms: int | None, line: dict[str, int] | None = None) -> None:
         """Remember when an agent came, and what it told of its line; written within a second or so."""

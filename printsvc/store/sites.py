@@ -332,6 +332,10 @@ def find_document(connection: Connection, sha256: str) -> bytes | None:
     return None if body is None else bytes(body)
 
 
+def find_document_size(connection: Connection, sha256: str) -> int | None:
+    return connection.execute(select(func.length(documents.c.body)).where(documents.c.sha256 == sha256)).scalar()
+
+
 def delete_documents(connection: Connection, sha256s: Iterable[str]) -> None:
     """Forget documents whose jobs are settled: a page can be drawn again at any time."""
     connection.execute(delete(documents).where(documents.c.sha256.in_(list(sha256s))))

@@ -126,7 +126,7 @@ async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
         forms=body.forms,
-        has_work=request.app[PRESENCE].has_work,
+        work_of=request.app[PRESENCE].work_of,
     )
     return LeaseAnswer(
         server_time=services.clock(),
