@@ -44,7 +44,7 @@ _TOKEN_BEGINS: Final = "ps_"  # noqa: S105 - what every token begins with
 _SECRET_BYTES: Final = 32
 _HEX_FROM: Final = 16  # letters; a shorter text is not worth a byte string
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
-_ATTEMPT: Final = re.compile(r"ps-([0-9a-f]{32})-(\d{1,9})-(\d{1,9})")
+_ATTEMPT: Final = re.compile(r"ps-((?:[0-9a-f]{2}){8,20})-(\d{1,9})-(\d{1,9})")
 _UVCI: Final = re.compile(r"URN:UVCI:01:VN:([0-9A-F]{32})#(.)")
 _CODE: Final = "HC1:"
 
