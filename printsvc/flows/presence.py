@@ -26,6 +26,7 @@ from printsvc.store.sites import Agent
 V = TypeVar("V")
 _TOGETHER: Final = 400
 _WRITE_S: Final = 1.0
+_SOON_S: Final = 0.005
 _LOG = structlog.get_logger("printsvc.presence")
 
 
@@ -37,6 +38,7 @@ class Gathered(Generic[V]):
         self._look = look
         self._asked: dict[str, asyncio.Future[V | None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._began_at = 0.0
 
     async def find(self, key: str) -> V | None:
         """Return what is found of the key. It is looked for after this call, never before. Raises StoreError."""
@@ -48,7 +50,10 @@ class Gathered(Generic[V]):
         return await asyncio.shield(future)
 
     async def _answer(self) -> None:
-        await asyncio.sleep(0)  # who asks in the same turn of the loop comes along
+        # Who asks in the same turn of the loop comes along; where questions come thick and fast, who asks soon too.
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(_SOON_S if now - self._began_at < 2 * _SOON_S else 0)
+        self._began_at = now
         while self._asked:
             batch = dict(list(self._asked.items())[:_TOGETHER])
             for key in batch:
