@@ -22,6 +22,7 @@ from yarl import URL
 
 from printsvc.errors import AccessError, InputError, SiteError
 from spooler import compact
+from spooler.core.attempt import stops_paper
 from spooler.meter import Meter
 from spooler.protocol import (
     EnrollAnswer,
@@ -70,9 +71,20 @@ def backoff_s(failures: int, jitter: float, *, longest_s: float) -> float:
 
 
 def worth_telling(printers: Sequence[PrinterReport]) -> tuple[PrinterReport, ...]:
-    """Return the printers without what changes with every page: a line is not used to say that one began to print."""
-    calm = {"marker_levels": (), "state": _IDLE}
-    return tuple(one.model_copy(update=calm if one.state != _STOPPED else {"marker_levels": ()}) for one in printers)
+    """Return the printers without what changes with every page: a line is not used to say that one began to print.
+
+    CUPS tells its progress by reasons too ("cups-waiting-for-job-completed"): they have no severity.
+    """
+    return tuple(
+        one.model_copy(
+            update={
+                "marker_levels": (),
+                "state": _STOPPED if one.state == _STOPPED else _IDLE,
+                "state_reasons": tuple(r for r in one.state_reasons if stops_paper(r) or r.endswith("-warning")),
+            }
+        )
+        for one in printers
+    )
 
 
 class Link:

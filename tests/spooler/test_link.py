@@ -142,7 +142,9 @@ async def test_a_service_that_packs_no_more_is_called_plainly(service: Any) -> N
 
 def test_a_line_is_not_used_to_say_that_a_printer_began_to_print() -> None:
     idle = PrinterReport(queue="lp1", state=3, marker_levels=(80,))
-    busy = idle.model_copy(update={"state": 4, "marker_levels": (79,)})
+    busy = idle.model_copy(
+        update={"state": 4, "marker_levels": (79,), "state_reasons": ("cups-waiting-for-job-completed",)}
+    )
     assert worth_telling([idle]) == worth_telling([busy])
     for change in ({"state": 5}, {"accepting": False}, {"state_reasons": ("media-empty-error",)}, {"problems": ("x",)}):
         assert worth_telling([idle]) != worth_telling([idle.model_copy(update=change)])
