@@ -36,24 +36,26 @@ from printsvc.errors import (
 from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.formshelf import FormShelf
+from printsvc.flows.keymaking import Authority, find_authority
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
+from printsvc.flows.printers import sites_with_work
 from printsvc.flows.reissue import resume_runs as resume_reissues
 from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
 from printsvc.flows.revoke import resume_runs
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import DayBagKit, FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.printing.copies import CopyLimits, CopyRules
 from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import find_face, load_fonts
+from printsvc.render.formbytes import compiled_bytes
 from printsvc.render.formfile import Form, find_forms, read_form
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings, read_settings
-from printsvc.store import jobs as job_store
 from printsvc.store import migrate
 from printsvc.store.engine import Store, read_beside
 from printsvc.store.keyfile import KeyFolder
@@ -61,6 +63,7 @@ from printsvc.store.signers import list_records, read_compromised
 from printsvc.store.sites import Caller, insert_token
 from printsvc.store.token import Token
 from printsvc.sync import agents, line
+from printsvc.sync import daybags as agent_daybags
 from printsvc.web import ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
 from printsvc.web.keys import READY_CHECKS, SERVICES
@@ -247,6 +250,15 @@ def choose_form(settings: Settings) -> FormChoice:
     return FormChoice(form.form_id, form.media, alphanumeric_capacity(form.qr.level, form.qr.max_version))
 
 
+def find_csca(settings: Settings, now: datetime) -> Authority | None:
+    """Return the CSCA that certifies delegated signers; None where its key is not among the key files here."""
+    folder = key_folder(settings)
+    try:
+        return find_authority(folder, passphrase(settings, folder), now)
+    except SigningError:  # no passphrase here, or the CSCA has another: the command certifies
+        return None
+
+
 def readable_forms(settings: Settings) -> tuple[Form, ...]:
     """Return the forms that printed text is compared by; a broken one elsewhere in the folder stops nobody."""
     found = []
@@ -348,6 +360,7 @@ def assemble(services: Services) -> web.Application:
     routes.add_routes(application)
     agents.add_routes(application, services)
     line.add_routes(application)
+    agent_daybags.add_routes(application)
     return application
 
 
@@ -364,6 +377,7 @@ def make_application(settings: Settings) -> web.Application:
         raise
     pages = PageCounts()
     pool = make_pool(settings, pages)
+    bag_forms = RenderSetup(settings.templates_dir, settings.fonts_dir, settings.data_dir / "cache")
     services = Services(
         store=store,
         signers=signers,
@@ -386,6 +400,7 @@ def make_application(settings: Settings) -> web.Application:
         stamp_authorities=stamp_authorities(settings),
         known_forms=readable_forms(settings),
         shelf=FormShelf(pool.compiled_form),
+        day_bags=DayBagKit(functools.partial(find_csca, settings), functools.partial(compiled_bytes, bag_forms)),
     )
     application = assemble(services)
 
@@ -434,7 +449,7 @@ async def _wake_sites(services: Services) -> None:
         if not services.wakeups.waiting_sites():
             continue
         try:
-            for site_id in await services.store.read(job_store.sites_with_waiting_jobs):
+            for site_id in await services.store.read(sites_with_work):
                 services.wakeups.notify(site_id)
         except StoreError as error:
             _LOG.warning("store unavailable", detail=error.en)

@@ -16,6 +16,7 @@ import click
 import structlog
 
 from printsvc.errors import PrintsvcError
+from spooler import offlinecli
 from spooler.agent import Agent
 from spooler.journal import Journal, peek
 from spooler.link import Link
@@ -137,6 +138,10 @@ def status(state_dir: Path | None) -> None:
         click.echo(json.dumps(peek(settings.state_dir), indent=2))
     except PrintsvcError as error:
         _fail(error)
+
+
+for command in offlinecli.COMMANDS:
+    main.add_command(command)
 
 
 if __name__ == "__main__":

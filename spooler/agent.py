@@ -18,22 +18,26 @@ from typing import Any, TypeVar, assert_never
 import structlog
 
 from printsvc.errors import AccessError, PrintsvcError
+from spooler.book import Book
+from spooler.commands import Desk
 from spooler.core import messages as m
 from spooler.core import restore, step
 from spooler.core.attempt import FINAL, State, capacity, unacknowledged
 from spooler.core.witness import CupsWord, Mute, Unreachable
 from spooler.cupsd import server
-from spooler.cupsd.describe import CUPS_SILENT, describe
+from spooler.cupsd.describe import CUPS_SILENT, look
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
-from spooler.cupsd.printer import PrinterFacts, Printers
+from spooler.cupsd.printer import Printers
 from spooler.journal import Journal, JournalUnwritableError
 from spooler.line import LineDesk
-from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s, worth_telling
+from spooler.link import DocumentWrongError, LinkDownError, backoff_s, worth_telling
+from spooler.offline.carrier import Carrier
+from spooler.offline.line import BagLine
 from spooler.protocol import (
     EnrollRequest,
-    Held,
     JobId,
     LeaseAnswer,
+    LeasedJob,
     LeaseRequest,
     PrinterReport,
     ReportRequest,
@@ -69,6 +73,7 @@ class Agent:
             acknowledged=contents.acknowledged,
             policy=policy_of(settings),
         )
+        self._desk = Desk(self, settings, Book(settings.state_dir))
         self._events: asyncio.Queue[tuple[m.Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,6 +87,7 @@ class Agent:
         self._telling = False
         self._advice: tuple[str, ...] = ()
         self._advised_at: float | None = None
+        self._carrier = Carrier(settings.state_dir, self._identity.journal_id)
 
     # -- life
 
@@ -90,7 +96,7 @@ class Agent:
         identity = self._identity
         self._lane = Lane(settings.cups_host, settings.cups_port, timeout_s=settings.cups_timeout_s)
         self._printers = Printers(timeout_s=settings.printer_timeout_s)
-        self._link = Link(
+        self._link = BagLine(
             settings.url or identity.url,
             token=identity.token,
             ca_file=settings.ca_file,
@@ -98,7 +104,9 @@ class Agent:
             packs=settings.packs,
         )
         self._journal.sweep_documents()
-        self._desk = LineDesk(settings.state_dir, self._link, self._keep_document, stamps=settings.stamps)
+        self._poor = LineDesk(settings.state_dir, self._link, self._keep_document, stamps=settings.stamps)
+        await self._desk.open()
+        self._carrier.open()
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -106,15 +114,18 @@ class Agent:
                 group.create_task(self._tick())
                 group.create_task(self._look_at_queues())
                 group.create_task(self._talk())
+                group.create_task(self._carrier.hand_over(self.on_disk, self._take_paper))
         finally:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._lane.close()
-            self._desk.close()
+            self._poor.close()
             await self._printers.close()
             await self._link.close()
             self._disk.shutdown()
+            self._desk.close()
+            self._carrier.close()
 
     async def _talk(self) -> None:
         """Speak to the service: enrol first where that was not done; what is in CUPS is settled meanwhile."""
@@ -129,8 +140,8 @@ class Agent:
             )
             try:
                 answer = await self._link.enroll(request)
-                await self._on_disk(self._journal.enroll, self._settings.url, answer)
-                self._identity = await self._on_disk(self._journal.identity)
+                await self.on_disk(self._journal.enroll, self._settings.url, answer)
+                self._identity = await self.on_disk(self._journal.identity)
                 log.info("enrolled", agent_id=answer.agent_id, site_id=answer.site_id)
             except (LinkDownError, AccessError, JournalUnwritableError) as error:
                 failures += 1
@@ -139,20 +150,49 @@ class Agent:
         self._link.use_token(self._identity.token)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._ask_for_jobs())
+            group.create_task(self._carrier.bring_home(self._link, self.on_disk, self._pause))
             group.create_task(self._bring_reports())
+
+    # -- what the desk borrows (spooler.commands.Site)
+
+    @property
+    def lane(self) -> Lane:
+        return self._lane
+
+    @property
+    def printers(self) -> Printers:
+        return self._printers
+
+    def now(self) -> datetime:
+        return _now()
+
+    def news(self) -> None:
+        if self._identity.token and not self._telling:
+            self._telling = True
+            self.start(self._tell_of_change())
 
     # -- the step
 
     def _tell(self, event: m.Event) -> None:
         self._events.put_nowait((event, None))
 
-    async def _bring(self, event: m.Event) -> None:
+    async def bring(self, event: m.Event) -> None:
         """Put an event to the core and wait until it is taken and durable, or given up."""
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._events.put_nowait((event, taken))
         await taken
 
-    async def _on_disk(self, function: Callable[..., T], *args: Any) -> T:
+    async def _take_paper(self, job: LeasedJob, document: bytes) -> bool:
+        """Print what the site made itself, as if it had been leased; return whether the journal has it."""
+        try:
+            await self.on_disk(self._journal.store_document, job.document.sha256, document)
+        except JournalUnwritableError as error:
+            log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
+            return False
+        await self.bring(m.Leased((job,)))
+        return job.job_id in self.state.jobs
+
+    async def on_disk(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, function, *args)
 
     async def _take_events(self) -> None:
@@ -178,16 +218,17 @@ class Agent:
                     operations.append(action)
         if records:
             try:
-                await self._on_disk(self._journal.commit, records)
+                await self.on_disk(self._journal.commit, records)
             except JournalUnwritableError as error:
                 self._storage_failed(error, events)
                 return
             self._storage_works()
         self.state = state
+        self._desk.note_routes()
         for record in records:
             self._note(record)
         for operation in operations:
-            self._start(self._do_or_forget(operation))
+            self.start(self._do_or_forget(operation))
         if self._storage_ok and capacity(state, now) > 0:
             self._wake_lease.set()
 
@@ -196,7 +237,7 @@ class Agent:
         if self._storage_ok:
             self._storage_ok = False
             log.error("journal_unwritable", detail=error.en, detail_vi=error.vi)
-            self._start(self._probe_storage())
+            self.start(self._probe_storage())
         lost = frozenset(JobId(event.job_id) for event in events if hasattr(event, "job_id"))
         lost |= frozenset(job_id for event in events if isinstance(event, m.Forgotten) for job_id in event.job_ids)
         loop = asyncio.get_running_loop()
@@ -213,7 +254,7 @@ class Agent:
         while not self._storage_ok:
             await asyncio.sleep(_STORAGE_RETRY_S)
             with contextlib.suppress(JournalUnwritableError):
-                await self._on_disk(self._journal.probe)
+                await self.on_disk(self._journal.probe)
                 self._storage_works()
 
     def _note(self, record: m.Record) -> None:
@@ -228,7 +269,7 @@ class Agent:
                 witness=record.witness,
             )
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -254,9 +295,9 @@ class Agent:
             case m.Fetch():
                 self._tell(await self._fetch(operation))
             case m.Discard():
-                await self._on_disk(self._journal.discard_document, operation.sha256)
+                await self.on_disk(self._journal.discard_document, operation.sha256)
             case m.SeeQueues():
-                await self._see_queues()
+                await self.see_queues()
             case m.Find() | m.Create() | m.Release() | m.TakeBack():
                 self._tell(await self._at_cups(operation))
             case m.AskCups():
@@ -269,7 +310,7 @@ class Agent:
     async def _fetch(self, operation: m.Fetch) -> m.Event:
         job_id, sha256 = operation.job_id, operation.sha256
         try:
-            if await self._on_disk(self._journal.find_document, sha256) is None:
+            if await self.on_disk(self._journal.find_document, sha256) is None:
                 content = await self._link.fetch(
                     sha256, size=operation.size, max_bytes=self._settings.document_max_bytes
                 )
@@ -297,9 +338,10 @@ class Agent:
                         else m.Found(job_id, name)
                     )
                 case m.Create(job=job):
-                    document = await self._on_disk(self._journal.find_document, job.sha256)
+                    document = await self.on_disk(self._journal.find_document, job.sha256)
                     if document is None:
                         return m.OperationFailed(job_id, name, "document-missing", document_missing=True)
+                    document = await self._desk.fit_document(job, attempt.queue, document)
                     made = await self._lane.run(lambda c: server.create_held(c, job, attempt, document))
                     return m.Created(job_id, name, made.cups_job_id, made.cups_uuid)
                 case m.Release():
@@ -326,7 +368,7 @@ class Agent:
     async def _ask_printer(self, operation: m.AskPrinter) -> None:
         attempt = operation.attempt
         if attempt.queue not in self._uris:
-            await self._see_queues()
+            await self.see_queues()
         if attempt.queue not in self._uris:
             answer: Any = Unreachable()
         elif (uri := self._uris[attempt.queue]) is None:
@@ -336,20 +378,15 @@ class Agent:
         self._tell(m.PrinterSaid(operation.job_id, attempt.attempt_id, answer))
 
     async def _keep_document(self, sha256: str, content: bytes) -> None:
-        await self._on_disk(self._journal.store_document, sha256, content)
+        await self.on_disk(self._journal.store_document, sha256, content)
 
     # -- queues
 
     async def _look_at_queues(self) -> None:
         while True:
-            await self._see_queues()
-            if (
-                worth_telling(self._reports) != worth_telling(self._reported)
-                and self._identity.token
-                and not self._telling
-            ):
-                self._telling = True
-                self._start(self._tell_of_change())
+            await self.see_queues()
+            if worth_telling(self._reports) != worth_telling(self._reported):
+                self.news()
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
 
@@ -357,16 +394,24 @@ class Agent:
         """Tell the service of its printers at once, beside the lease call that may be open for long."""
         try:
             with contextlib.suppress(LinkDownError, AccessError):
-                await self._leased(await self._link.lease(self._lease_request(0)))
+                request = self._lease_request(0)
+                await self._leased(await self._link.lease(request), request)
         finally:
             self._telling = False
 
-    async def _see_queues(self) -> None:
+    async def see_queues(self) -> None:
         try:
-            queues = await self._lane.run(lambda c: server.see_queues(c, self._settings.queues))
             if self._advised_at is None or time.monotonic() - self._advised_at > _ADVICE_EVERY_S:
                 self._advised_at = time.monotonic()
                 self._advice = await self._lane.run(server.check_cupsd)
+            seen = await look(
+                self._lane,
+                self._printers,
+                self._settings.queues,
+                advice=self._advice,
+                setting_of=self._desk.setting,
+                now=_now(),
+            )
         except (CupsSilentError, CupsRefusedError) as error:
             if self._cups_answers:
                 self._cups_answers = False
@@ -379,19 +424,9 @@ class Agent:
         if not self._cups_answers:
             self._cups_answers = True
             log.info("cups_reachable")
-        uris = {queue.name: server.printer_uri_of(queue.device_uri) for queue in queues}
-        facts = await asyncio.gather(*(self._facts(uri) for uri in uris.values()))
-        self._uris |= uris
-        seen, reports = [], []
-        for queue, fact in zip(queues, facts, strict=True):
-            one, report = describe(queue, fact, asked=uris[queue.name] is not None, advice=self._advice)
-            seen.append(one)
-            reports.append(report)
-        self._reports = tuple(reports)
-        await self._bring(m.QueuesSeen(tuple(seen)))
-
-    async def _facts(self, uri: str | None) -> PrinterFacts | None:
-        return None if uri is None else await self._printers.see(uri)
+        self._uris |= seen.uris
+        self._reports = seen.reports
+        await self.bring(m.QueuesSeen(seen.queues))
 
     # -- the service
 
@@ -404,9 +439,10 @@ class Agent:
             wait_s=self._settings.poll_wait_s * random.uniform(0.8, 1.0) if wanted else 0.0,  # noqa: S311
             agent_time=_now(),
             agent_version=self._version,
-            holding=tuple(Held(job_id=j.job_id, fencing_token=j.fencing_token) for j in unacknowledged(self.state)),
+            holding=self._carrier.holding(unacknowledged(self.state)),
             printers=self._reports,
-            **self._desk.told(),
+            **self._poor.told(),
+            **self._desk.to_tell(),
         )
 
     async def _ask_for_jobs(self) -> None:
@@ -416,33 +452,35 @@ class Agent:
             # An agent that was refused asks for nothing, but asks: it may be admitted again.
             wanted = capacity(self.state, _now()) if self._storage_ok else 0
             began = time.monotonic()
+            request = self._lease_request(wanted)
             try:
-                answer = await self._link.lease(self._lease_request(wanted))
+                answer = await self._link.lease(request)
             except (LinkDownError, AccessError) as error:
                 failures += 1
                 if isinstance(error, AccessError) and self.state.authorised:
                     log.error("unauthorised", detail=error.en, detail_vi=error.vi)
-                    await self._bring(m.Authorised(False))
+                    await self.bring(m.Authorised(False))
                 elif failures == 1:
                     log.warning("service_unreachable", detail=error.en)
                 await self._pause(failures, error)
                 continue
             failures = 0
-            await self._leased(answer)
+            await self._leased(answer, request)
             if not wanted:
                 await self._rest(self._settings.heartbeat_s)
             elif not answer.jobs and time.monotonic() - began < 0.2:
                 await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 the service did not wait
 
-    async def _leased(self, answer: LeaseAnswer) -> None:
+    async def _leased(self, answer: LeaseAnswer, request: LeaseRequest) -> None:
         if not self.state.authorised:
             log.info("authorised_again")
-            await self._bring(m.Authorised(True))
+            await self.bring(m.Authorised(True))
         if answer.jobs:
-            self._start(self._see_queues())  # meanwhile: a queue must have been seen just before it gets a job
-        await self._desk.prepare(answer)
+            self.start(self.see_queues())  # meanwhile: a queue must have been seen just before it gets a job
+        await self._poor.prepare(answer)
         if answer.jobs or answer.dropped:
-            await self._bring(m.Leased(answer.jobs, answer.dropped))
+            await self.bring(m.Leased(answer.jobs, answer.dropped))
+        await self._desk.take(answer, request)
 
     async def _rest(self, longest_s: float) -> None:
         """Wait until there is capacity again, or for a heartbeat."""
@@ -453,11 +491,12 @@ class Agent:
         failures = 0
         while True:
             self._wake_report.clear()
-            events = await self._on_disk(self._journal.outbox, _BATCH)
+            await self._carrier.is_home()  # the service must know a job before it hears of it
+            events = await self.on_disk(self._journal.outbox, _BATCH)
             if not events:
                 await self._wake_report.wait()
                 continue
-            if await self._desk.gathers(events, self._wake_report):
+            if await self._poor.gathers(events, self._wake_report):
                 continue
             request = ReportRequest(journal_id=self._identity.journal_id, events=events)
             try:
@@ -472,8 +511,8 @@ class Agent:
                 if result.outcome == "refused":
                     log.warning("report_refused", seq=result.seq, state=result.state)
             before = self.state.acknowledged
-            self._desk.count(events, answer)
-            await self._bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
+            self._poor.count(events, answer)
+            await self.bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
             failures = 0 if self.state.acknowledged > before else failures + 1
             if failures:
                 await self._pause(failures, None)

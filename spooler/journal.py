@@ -55,9 +55,19 @@ CREATE TABLE outbox (seq INTEGER PRIMARY KEY, body TEXT NOT NULL);
 """
 _JOB_COLUMNS = (
     'job_id, fencing_token, sha256, size, "order", media_type, media, priority, phase, attempt_id, number, failures, '
-    "avoid, dropped, reason, final_seq"
+    "avoid, dropped, reason, final_seq, copy_number, asked, kept, module_um"
 )
-_ATTEMPT_COLUMNS = "attempt_id, number, queue, intended_at, cups_job_id, cups_uuid, released_at"
+_ATTEMPT_COLUMNS = "attempt_id, number, queue, intended_at, cups_job_id, cups_uuid, released_at, why"
+# Columns that came later. They have defaults, so that an agent which is older can go on with the file.
+_ADDED = {
+    "jobs": {
+        "copy_number": "INTEGER NOT NULL DEFAULT 1",
+        "asked": "TEXT NOT NULL DEFAULT ''",
+        "kept": "INTEGER NOT NULL DEFAULT 0",
+        "module_um": "INTEGER NOT NULL DEFAULT 0",
+    },
+    "attempts": {"why": "TEXT NOT NULL DEFAULT ''"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +200,7 @@ class Journal:
                 cups_job_id=row[4],
                 cups_uuid=row[5],
                 released_at=datetime.fromisoformat(row[6]) if row[6] else None,
+                why=row[7],
             )
             for row in self._connection.execute(f"SELECT {_ATTEMPT_COLUMNS} FROM attempts")  # noqa: S608
         }
@@ -259,7 +270,7 @@ class Journal:
             }
             self._connection.execute(
                 f"INSERT OR REPLACE INTO attempts (job_id, {_ATTEMPT_COLUMNS}) VALUES "  # noqa: S608
-                "(:job_id, :attempt_id, :number, :queue, :intended_at, :cups_job_id, :cups_uuid, :released_at)",
+                "(:job_id, :attempt_id, :number, :queue, :intended_at, :cups_job_id, :cups_uuid, :released_at, :why)",
                 attempt,
             )
 
@@ -332,6 +343,10 @@ def _job_of(row: tuple[Any, ...], attempts: dict[str, Attempt]) -> Job:
         dropped=bool(row[13]),
         reason=row[14],
         final_seq=row[15],
+        copy_number=row[16],
+        asked=row[17],
+        kept=bool(row[18]),
+        module_um=row[19],
     )
 
 
@@ -389,6 +404,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, known: str, make_journa
         connection.execute("INSERT INTO identity (one, journal_id) VALUES (1, ?)", (make_journal_id(),))
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        _add_columns(connection)
         connection.execute("COMMIT")
         return
     if application_id != _APPLICATION_ID:
@@ -400,6 +416,14 @@ def _prepare(connection: sqlite3.Connection, path: Path, known: str, make_journa
         raise _damaged(path, "integrity check failed")
     if known and connection.execute("SELECT journal_id FROM identity").fetchone()[0] != known:
         raise _damaged(path, "another journal's file")
+    _add_columns(connection)
+
+
+def _add_columns(connection: sqlite3.Connection) -> None:
+    for table, columns in _ADDED.items():
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        for name in columns.keys() - there:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
 
 
 def _sync_directory(directory: Path) -> None:
@@ -408,6 +432,17 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def peek_identity(directory: Path) -> Identity:
+    """Return who this agent is, also while it runs. Its token is a secret. Raises NotSetUpError."""
+    if not (directory / "journal.id").exists():
+        raise NotSetUpError(
+            f"Not set up yet: there is no journal in {directory}. Enrol this agent first.",
+            vi="Chưa thiết lập: hãy đăng ký trước bằng printsvc-spooler enroll.",
+        )
+    with contextlib.closing(sqlite3.connect(f"file:{directory / 'journal.db'}?mode=ro", uri=True, timeout=5)) as found:
+        return Identity(*found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone())
 
 
 def peek(directory: Path) -> dict[str, Any]:

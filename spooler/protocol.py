@@ -60,6 +60,70 @@ class PrinterReport(Message):
     formats: tuple[str, ...] = ()
     marker_levels: tuple[int, ...] = ()
     problems: tuple[str, ...] = ()  # what the agent's own check found wrong with the queue or cupsd
+    queued: int = 0  # jobs in CUPS that are not ours, and the age of the oldest
+    oldest_s: int | None = None
+    media_ready: tuple[str, ...] = ()  # loaded, by the printer's word
+
+
+class QueueSettings(Message):
+    """What the centre has set for a queue. `media` (PWG 5101.1) are the sizes it takes, the first its default; empty:
+    whatever the printer says. A QR's dark modules are drawn `pull_back` dots smaller at `dpi`; `dpi` 0: not set."""
+
+    queue: str
+    pool: str = ""
+    media: tuple[str, ...] = ()
+    dpi: int = 0
+    pull_back: int = 0
+
+
+class SiteSettings(Message):
+    """All queues of a site that have settings; `version` is the settings' digest."""
+
+    version: str
+    queues: tuple[QueueSettings, ...] = ()
+
+
+class Command(Message):
+    """One thing to do at the site, once: `command_id` is never used again. Not begun within `within_s` seconds of this
+    answer, it is not done. `verb` and `arguments`: see spooler.commands; an agent refuses a verb that it does not know.
+    """
+
+    command_id: str
+    verb: str
+    queue: str = ""
+    arguments: dict[str, Any] = {}
+    within_s: float = Field(default=60.0, ge=0)
+
+
+class CommandOutcome(StrEnum):
+    """`refused`: nothing was done, on purpose; `failed`: it did not work; `unknown`: the agent died while at it."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class CommandResult(Message):
+    """Sent with each lease request until one is answered. `reason` is a keyword; `en`, `vi` are a sentence."""
+
+    command_id: str
+    outcome: CommandOutcome
+    reason: str = ""
+    en: str = ""
+    vi: str = ""
+    detail: dict[str, Any] = {}
+    at: datetime
+
+
+class RouteNote(Message):
+    """Why a job goes to `queue`, or waits (`queue` is ""). Advice for people: a lost one is not sent again."""
+
+    job_id: JobId
+    at: datetime
+    queue: str = ""
+    en: str = ""
+    vi: str = ""
 
 
 class Held(Message):
@@ -104,6 +168,9 @@ class LeaseRequest(Message):
     forms: tuple[str, ...] = ()  # digests of the compiled forms that it stamps with
     counts: LineCounts | None = None
     site_words: int = 0  # CRC-32 of what the agent knows its site's pages to say: see compact.site_words
+    results: tuple[CommandResult, ...] = Field(default=(), max_length=100)
+    routes: tuple[RouteNote, ...] = Field(default=(), max_length=200)
+    settings_version: str | None = None  # None: an agent that knows neither commands nor settings
 
 
 class Document(Message):
@@ -127,6 +194,8 @@ class LeasedJob(Message):
     priority: int = 50
     form_digest: str = ""  # of the compiled form that `data` is for
     data: dict[str, Any] | None = None  # the page (printsvc.domain.form.PageData), where it need not be fetched
+    asked: str = ""  # the operator's choice: a queue, "pool:NAME", or "" for any
+    module_um: int = 0  # side of a module of the QR in micrometres, for a queue with pull-back; 0: not known
 
 
 class FormName(Message):
@@ -149,6 +218,8 @@ class LeaseAnswer(Message):
     dropped: tuple[JobId, ...] = ()
     line: int = 0  # the newest packing that the service understands; 0: none
     forms: tuple[FormName, ...] = ()
+    commands: tuple[Command, ...] = ()
+    settings: SiteSettings | None = None  # None: the agent has the newest
 
 
 class EventKind(StrEnum):
@@ -184,6 +255,7 @@ class Event(Message):
     impressions: int | None = None
     printer_said: str = ""
     printer_said_at: datetime | None = None
+    route: str = ""  # of `submitted`: why this queue
 
 
 class ReportRequest(Message):

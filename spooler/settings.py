@@ -21,6 +21,7 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default=Path("var/spooler"), description="journal and documents")
     cups_host: str = Field(default="localhost", description="CUPS server")
     cups_port: int = Field(default=631, ge=1, le=65535, description="its port")
+    cups_files: Path = Field(default=Path("/etc/cups/cups-files.conf"), description="read by checks; not over CUPS")
     queues: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="comma list; empty: all of the server")
     enroll_code: str = Field(default="", description="one-time code; used at start when not yet enrolled")
     ca_file: Path | None = Field(default=None, description="more certificate authorities for https, PEM")
@@ -37,6 +38,8 @@ class Settings(BaseSettings):
     return_s: float = Field(default=20.0, gt=0, description="unsent jobs go back after so long without a usable queue")
     silence_s: float = Field(default=60.0, gt=0, description="a silent printer makes its job uncertain after so long")
     stall_s: float = Field(default=300.0, gt=0, description="the same, where CUPS does not get on")
+    bag_passphrase_file: Path | None = Field(default=None, description="what opens the key of a day bag; asked if none")
+    csca_file: Path | None = Field(default=None, description="CSCA that day bags are believed from; the first, if none")
     poll_s: float = Field(default=0.12, gt=0, description="between questions about a fresh job")
 
     stamps: bool = Field(default=True, description="stamp pages here where the service sends their data")

@@ -10,7 +10,21 @@ import warnings
 import click
 
 from printsvc import __version__
-from printsvc.cli import admin, forms, issue, keys, papers, reissue, revocations, run, tokens, trust, verify
+from printsvc.cli import (
+    admin,
+    daybag,
+    forms,
+    issue,
+    keys,
+    papers,
+    printers,
+    reissue,
+    revocations,
+    run,
+    tokens,
+    trust,
+    verify,
+)
 from printsvc.errors import InputError, PrintsvcError, Problem
 
 
@@ -52,6 +66,6 @@ def main() -> None:
     """Signed vaccination certificates from Platform data, on paper, with proof of paper."""
 
 
-for module in (run, verify, admin, papers, keys, forms, issue, reissue, trust, revocations, tokens):
+for module in (run, verify, admin, papers, printers, keys, forms, issue, reissue, trust, revocations, tokens, daybag):
     for command in module.COMMANDS:
         main.add_command(command)

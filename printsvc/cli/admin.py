@@ -1,40 +1,19 @@
-"""sites, printers, stats, jobs: looking at a running service, and changing it."""
+"""sites, stats, jobs: looking at a running service, and changing it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import click
 
 from printsvc.cli.remote import Remote, with_remote
+from printsvc.cli.tables import query as _query
+from printsvc.cli.tables import show_table as _table
 from printsvc.errors import NotFoundError
 
 NO_SITES = "There are no sites yet; make one: printsvc sites add SITE_ID --name NAME"
-
-
-def _table(title: str, columns: list[str], rows: list[list[Any]], empty: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        click.echo(empty)
-        return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*[Text(str(cell)) for cell in row])  # Text: no markup in what others typed
-    # Piped into a file or another program, no line is cut to a terminal's width.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
-
-
-def _query(**given: str | None) -> str:
-    chosen = {name: value for name, value in given.items() if value}
-    return f"?{urlencode(chosen)}" if chosen else ""
 
 
 @click.group()
@@ -135,33 +114,6 @@ def list_lines(remote: Remote, site_id: str | None) -> None:
 
 
 @click.group()
-def printers() -> None:
-    """Printers of the sites."""
-
-
-@printers.command("list")
-@click.option("--site", "site_id", help="One site only.")
-@with_remote
-def list_printers(remote: Remote, site_id: str | None) -> None:
-    """List the printers as their agents last told."""
-    found = remote.call("GET", "/v1/printers" + _query(site_id=site_id))["printers"]
-    rows = [
-        [
-            p["site_id"],
-            p["queue"],
-            p["state"],
-            ", ".join(p["state_reasons"]),
-            p["make_and_model"],
-            "; ".join(p["problems"]),
-        ]
-        for p in found
-    ]
-    _table(
-        "Printers", ["site", "queue", "state", "reasons", "model", "problems"], rows, "No agent told of a printer yet."
-    )
-
-
-@click.group()
 def jobs() -> None:
     """Print jobs: one for each paper wanted."""
 
@@ -175,6 +127,31 @@ def list_jobs(remote: Remote, site_id: str | None, state: str) -> None:
     found = remote.call("GET", "/v1/print-jobs" + _query(site_id=site_id, state=state))["print_jobs"]
     rows = [[j["job_id"], j["site_id"], j["copy_number"], j["state"], j["queue"], j["state_reason"]] for j in found]
     _table("Print jobs", ["job", "site", "copy", "state", "queue", "reason"], rows, "There are none.")
+
+
+@jobs.command("show")
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@with_remote
+def show_job(remote: Remote, job_id: str, as_json: bool) -> None:
+    """Show a print job, what happened to it, and why it went to its queues or waits."""
+    job = remote.call("GET", f"/v1/print-jobs/{quote(job_id, safe='')}")
+    if as_json:
+        click.echo(json.dumps(job, ensure_ascii=False))
+        return
+    kept = ", kept back" if job["kept"] else ""
+    asked = f", asked for {job['asked']}" if job["asked"] else ""
+    click.echo(f"{job['job_id']}: {job['state']} {job['state_reason']}".rstrip())
+    click.echo(
+        f"copy {job['copy_number']} ({job['reason']}), site {job['site_id']}, priority {job['priority']}", nl=False
+    )
+    click.echo(asked + kept)
+    rows = [[e["at"], e["event"], e["after"], e["queue"], e["actor"], e["reason"]] for e in job["events"]]
+    _table("What happened", ["at", "event", "then", "queue", "by", "reason"], rows, "Nothing happened to it yet.")
+    rows = [[r["at"], r["queue"] or "–", r["why"]] for r in job["routes"]]
+    _table("Why it went where it went", ["at", "queue", "why"], rows, "No agent has chosen a queue for it yet.")
+    if job["routes"]:
+        click.echo(job["routes"][-1]["why_vi"])
 
 
 @jobs.command("settle")
@@ -221,4 +198,4 @@ def stats(remote: Remote, site_id: str | None, as_json: bool) -> None:
     _table("Coverage", ["what", "number"], rows, "")
 
 
-COMMANDS = (sites, printers, jobs, stats)
+COMMANDS = (sites, jobs, stats)

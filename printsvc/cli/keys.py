@@ -292,7 +292,7 @@ def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) 
 @with_desk
 def list_keys(settings: Settings, desk: OpenDesk, as_json: bool) -> None:
     """List the signers: states, periods, and how many certificates stand under each."""
-    from printsvc.cli.admin import _table
+    from printsvc.cli.tables import show_table as _table
 
     with desk() as opened:
         answer = opened.overview()

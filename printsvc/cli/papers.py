@@ -9,8 +9,9 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from printsvc.cli.admin import _table, sites
+from printsvc.cli.admin import sites
 from printsvc.cli.remote import Body, Remote, with_remote
+from printsvc.cli.tables import show_table as _table
 
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".pdf": "application/pdf"}
 

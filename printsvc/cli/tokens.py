@@ -56,7 +56,7 @@ def make(role: str, name: str, out: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_all(as_json: bool) -> None:
     """List the tokens by the beginning of their digests."""
-    from printsvc.cli.admin import _table
+    from printsvc.cli.tables import show_table as _table
     from printsvc.store.sites import list_tokens
 
     found = _on_database(list_tokens)

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from printsvc.cli.admin import _table
 from printsvc.cli.remote import DEFAULT_URL, Remote, with_remote
+from printsvc.cli.tables import show_table as _table
 
 FORMATS = ("printsvc", "eu", "de", "icao", "did", "jwks", "vci", "certificates")
 EXPORTS = {"json": "", "jws": ".jws", "eu": ".eu.json", "der": ".p7b"}

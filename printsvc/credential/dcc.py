@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from printsvc.credential.translit import transliterate
 from printsvc.domain.dose import Injection
 from printsvc.domain.person import Person
 from printsvc.domain.uvci import Uvci
-from printsvc.domain.valuesets import COVID_19, PRODUCTS
+from printsvc.domain.valuesets import COVID_19, PRODUCTS, Product
 from printsvc.errors import DoseError, InputError, PersonError, Problem
 
 VERSION: Final = "1.3.0"
@@ -58,6 +58,7 @@ def build_vaccination(
     issuer: str,
     country: str = "VN",
     local_time: tzinfo = VIETNAM_TIME,
+    products: Mapping[str, Product] = PRODUCTS,
 ) -> dict[str, Any]:
     """Return the DCC payload of one dose, valid against schema 1.3.0.
 
@@ -65,7 +66,7 @@ def build_vaccination(
     Raises PersonError or DoseError, with all that is wrong, for what the schema cannot hold: known
     before signing.
     """
-    product = PRODUCTS.get(injection.product)
+    product = products.get(injection.product)
     problems = [*_person_problems(person)]
     if problems:
         raise PersonError(problems)

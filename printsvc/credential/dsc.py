@@ -48,7 +48,10 @@ _OID_EXTENDED_KEY_USAGE = "2.5.29.37"
 
 @dataclass(frozen=True, slots=True)
 class Dsc:
-    """`usages` is empty where the certificate names none: then it may sign every kind."""
+    """`usages` is empty where the certificate names none: then it may sign every kind.
+
+    `uvci_beginning` is what the UVCIs begin with that a delegated signer may sign; empty for every other signer.
+    """
 
     kid: Kid
     der: bytes
@@ -57,6 +60,7 @@ class Dsc:
     not_after: datetime
     usages: frozenset[Usage]
     public_key: PublicKeyTypes
+    uvci_beginning: str = ""
 
     def may_sign(self, usage: Usage) -> bool:
         return not self.usages or usage in self.usages
@@ -86,6 +90,7 @@ def read_dsc(der: bytes, kid: Kid | None = None) -> Dsc:
     try:
         certificate = x509.load_der_x509_certificate(der)
         key = certificate.public_key()
+        ranges = [str(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.SERIAL_NUMBER)]
         countries = certificate.subject.get_attributes_for_oid(x509.NameOID.COUNTRY_NAME)
         return Dsc(
             kid=kid if kid is not None else kid_of(der),
@@ -95,6 +100,7 @@ def read_dsc(der: bytes, kid: Kid | None = None) -> Dsc:
             not_after=certificate.not_valid_after_utc,
             usages=_usages(certificate.tbs_certificate_bytes),
             public_key=key,
+            uvci_beginning=next((name for name in ranges if name.startswith("URN:UVCI:")), ""),
         )
     # TypeError: the library raises it for a name whose parts have types that do not fit.
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):

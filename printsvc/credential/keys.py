@@ -191,11 +191,13 @@ def make_dsc(
     now: datetime,
     validity: timedelta = DSC_VALIDITY,
     usages: Iterable[Usage] = (Usage.VACCINATION,),
+    uvci_beginning: str = "",
 ) -> bytes:
     """Return the DER of a document signer under `csca`, in the same country.
 
-    Its end is cut to the CSCA's. Raises SigningError where `now` is outside the CSCA's validity, where `validity` is
-    over two years, or where the key is not the CSCA's.
+    `uvci_beginning` makes a delegated signer: it may sign UVCIs that begin so, and no others. The end is cut to the
+    CSCA's. Raises SigningError where `now` is outside the CSCA's validity, where `validity` is over two years, or where
+    the key is not the CSCA's.
     """
     authority = x509.load_der_x509_certificate(csca)
     if authority.public_key() != csca_key.public_key():
@@ -208,7 +210,7 @@ def make_dsc(
     authority_key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(csca_key.public_key())
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_name(country, organisation, common_name))
+        .subject_name(_name(country, organisation, common_name, uvci_beginning))
         .issuer_name(authority.subject)
         .public_key(public_key)
         .serial_number(serial)
@@ -268,14 +270,15 @@ def _algorithm(key: PrivateKey) -> Algorithm:
     return Algorithm.PS256
 
 
-def _name(country: str, organisation: str, common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.COUNTRY_NAME, country),
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
+def _name(country: str, organisation: str, common_name: str, serial_number: str = "") -> x509.Name:
+    parts = [
+        x509.NameAttribute(NameOID.COUNTRY_NAME, country),
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation),
+        x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+    ]
+    if serial_number:
+        parts.append(x509.NameAttribute(NameOID.SERIAL_NUMBER, serial_number))
+    return x509.Name(parts)
 
 
 def _key_usage(*, certificates: bool) -> x509.KeyUsage:

@@ -94,6 +94,13 @@ def due_events(
         and record.thumbprint in held
     ]
     starting = max(ready, key=_turn, default=None)
+    events += [
+        (record, _E.END)
+        for record in living
+        if record.role is SignerRole.DELEGATE
+        and record.state is _S.SIGNING
+        and record.signing_until <= now < record.not_after
+    ]
     for record in dscs:
         if record is starting:
             continue
@@ -157,7 +164,9 @@ def alarms(records: Sequence[SignerRecord], now: datetime) -> list[Alarm]:
     covered = signing_covered_until(records, now)
     if signing is not None and covered is not None:
         found.append(_alarm(signing, Ending.SIGNING, covered, now))
-    found += [_alarm(r, Ending.VALIDITY, r.not_after, now) for r in records if r.state in ALIVE]
+    # A delegate lives for a week: that it ends is no news.
+    lasting = [r for r in records if r.state in ALIVE and r.role is not SignerRole.DELEGATE]
+    found += [_alarm(r, Ending.VALIDITY, r.not_after, now) for r in lasting]
     return sorted((alarm for alarm in found if alarm is not None), key=lambda alarm: alarm.at)
 
 

@@ -81,12 +81,18 @@ class SignedList:
 
 def sign_trust_list(trust: TrustList, signer: ListSigner, *, now: datetime, fresh_for: timedelta = FRESH_FOR) -> str:
     """Return the JWS over a trust list, in compact serialisation."""
+    return sign_body(
+        trust.to_json() | {"issued_at": encode_time(now), "expires_at": encode_time(now + fresh_for)}, signer
+    )
+
+
+def sign_body(payload: dict[str, Any], signer: ListSigner, *, typ: str = TYPE) -> str:
+    """Return the JWS over a payload, in compact serialisation; `typ` says what it is."""
     header = {
         "alg": signer.algorithm.name,
-        "typ": TYPE,
+        "typ": typ,
         "x5c": [base64.b64encode(signer.certificate).decode("ascii")],
     }
-    payload = trust.to_json() | {"issued_at": encode_time(now), "expires_at": encode_time(now + fresh_for)}
     signed = ".".join(encode_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in (header, payload))
     return f"{signed}.{encode_base64url(signer.sign(signed.encode('ascii')))}"
 
@@ -99,7 +105,7 @@ def read_signed_list(
     `pins` are DER. Raises InputError, code of its problem: `signature_invalid`, `stale`, `not_yet_valid`, `rollback`
     (older than `known_version`), and others for what is no list.
     """
-    signer, body = _signed_body(raw, pins)
+    signer, body = read_signed_body(raw, pins)
     if not in_force(signer, now):
         raise refuse("/x5c/0", "stale")
     issued_at, expires_at = (_time(body, name) for name in ("issued_at", "expires_at"))
@@ -122,7 +128,7 @@ def read_version(raw: bytes, *, pins: Sequence[bytes]) -> int | None:
     What a verifier has seen keeps older lists away, also when it is itself out of date by now.
     """
     try:
-        return TrustList.from_json(_signed_body(raw, pins)[1]).version
+        return TrustList.from_json(read_signed_body(raw, pins)[1]).version
     except (InputError, CredentialError):
         return None
 
@@ -173,8 +179,11 @@ def in_force(certificate: bytes, at: datetime) -> bool:
     return found.not_valid_before_utc <= at <= found.not_valid_after_utc
 
 
-def _signed_body(raw: bytes, pins: Sequence[bytes]) -> tuple[bytes, Any]:
-    """Return (signer's certificate, payload) of a JWS that is under one of `pins`; its times are not looked at."""
+def read_signed_body(raw: bytes, pins: Sequence[bytes], *, typ: str = TYPE) -> tuple[bytes, Any]:
+    """Return (signer's certificate, payload) of a JWS that is under one of `pins`; its times are not looked at.
+
+    Raises InputError, as `read_signed_list`.
+    """
     if not pins:
         raise refuse("", "pin_needed")
     if len(raw) > MAX_LIST * 4 // 3:
@@ -184,7 +193,7 @@ def _signed_body(raw: bytes, pins: Sequence[bytes]) -> tuple[bytes, Any]:
     except ValueError:
         raise refuse("", "not_a_list") from None
     header = parse_list_json(parse_base64url(header_text, ""))
-    algorithm, signer = _signer_of(header, pins)
+    algorithm, signer = _signer_of(header, pins, typ)
     signature = parse_base64url(signature_text, "/signature")
     key = read_certificate(signer, "/x5c/0").public_key
     if not signature_agrees(key, algorithm, signature, f"{header_text}.{payload_text}".encode("ascii")):
@@ -192,9 +201,9 @@ def _signed_body(raw: bytes, pins: Sequence[bytes]) -> tuple[bytes, Any]:
     return signer, parse_list_json(_decode_payload(payload_text))
 
 
-def _signer_of(header: Any, pins: Sequence[bytes]) -> tuple[Algorithm, bytes]:
+def _signer_of(header: Any, pins: Sequence[bytes], typ: str) -> tuple[Algorithm, bytes]:
     name = member(header, "alg", str)
-    if name not in Algorithm.__members__ or "crit" in header or header.get("typ") != TYPE:
+    if name not in Algorithm.__members__ or "crit" in header or header.get("typ") != typ:
         raise refuse("/alg", "not_a_list")
     chain = member(header, "x5c", list)
     if not chain or not isinstance(chain[0], str):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from printsvc.credential.dsc import Dsc
 from printsvc.credential.formats import read_code, recognise, subject_of
 from printsvc.credential.outcome import Outcome, Step, Verdict, make_verdict
 from printsvc.credential.reading import Reading, Signer
@@ -81,6 +82,7 @@ def _judge_content(
     # One key may stand in several certificates: the one that allows most speaks.
     usage = reading.usage
     allowed = [signer for signer in signers if usage is None or signer.may_sign(usage)]
+    allowed = [signer for signer in allowed if _is_its_own(reading, signer)]
     if not allowed:
         return _refuse(reading, Outcome.WRONG_KEY_USAGE, Step.SIGNER, signers[0])
     in_force = [signer for signer in allowed if _in_force(signer, at)]
@@ -107,6 +109,12 @@ def _judge_content(
     if not in_force:
         return _refuse(reading, Outcome.SIGNER_EXPIRED, Step.SIGNER, signer)
     return make_verdict(Outcome.VALID, None, reading.format, reading.claims, signer)
+
+
+def _is_its_own(reading: Reading, signer: Signer) -> bool:
+    """Return whether the signer may sign this UVCI: a delegated one has a range, and that alone."""
+    beginning = signer.uvci_beginning if isinstance(signer, Dsc) else ""
+    return not beginning or all(uci.startswith(beginning) for uci in reading.subject.uvcis)
 
 
 def _in_force(signer: Signer, at: datetime) -> bool:

@@ -8,10 +8,14 @@ from enum import StrEnum
 
 
 class SignerRole(StrEnum):
-    """What a signer signs: `csca` other signers, `dsc` certificates of people."""
+    """What a signer signs: `csca` other signers, `dsc` certificates of people.
+
+    A `delegate` is a DSC whose key a site made: it signs there, for a week at most and in its range of UVCIs alone.
+    """
 
     CSCA = "csca"
     DSC = "dsc"
+    DELEGATE = "delegate"
 
 
 class SignerState(StrEnum):
@@ -20,7 +24,7 @@ class SignerState(StrEnum):
     PLANNED = "planned"
     """Published, so that verifiers know it in time; signs nothing yet."""
     SIGNING = "signing"
-    """The one of its role that signs."""
+    """The one of its role that signs; of delegates there are many."""
     VERIFYING = "verifying"
     """Signs nothing any more; what it signed is good."""
     EXPIRED = "expired"

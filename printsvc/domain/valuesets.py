@@ -6,7 +6,9 @@ Source: EU eHealth Network value sets, vaccine-medicinal-product, vaccine-mah-ma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 COVID_19 = "840539006"
 
@@ -62,3 +64,28 @@ PRODUCTS = {
         Product("Sputnik-Light", "Sputnik Light", "Gamaleya-Research-Institute", "Gamaleya", _VECTOR),
     )
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ValueSets:
+    """The codes that a certificate may hold, by code; `countries` are (Vietnamese, English) names."""
+
+    products: Mapping[str, Product]
+    prophylaxes: Mapping[str, Prophylaxis]
+    countries: Mapping[str, tuple[str, str]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sets as JSON, for a site that has no line to ask."""
+        return {
+            "products": [asdict(product) for product in self.products.values()],
+            "prophylaxes": [asdict(one) for one in self.prophylaxes.values()],
+            "countries": {code: list(names) for code, names in self.countries.items()},
+        }
+
+    @classmethod
+    def from_json(cls, body: Any) -> ValueSets:
+        """Return the sets of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        products = [Product(**product) for product in body["products"]]
+        prophylaxes = [Prophylaxis(**one) for one in body["prophylaxes"]]
+        countries = {str(code): (str(vi), str(en)) for code, (vi, en) in body["countries"].items()}
+        return cls({one.code: one for one in products}, {one.code: one for one in prophylaxes}, countries)

@@ -24,6 +24,7 @@ from printsvc.errors import (
 from printsvc.flows import leases
 from printsvc.flows.climbing import climb_due
 from printsvc.flows.page import page_of
+from printsvc.flows.printers import cancel_if_asked
 from printsvc.flows.revoked import REVOKED_CODE, refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.flows.witness import witness_values
@@ -76,6 +77,7 @@ async def lease(
     is_gone: Callable[[], bool] = lambda: False,
     forms: Collection[str] = (),
     work_of: Callable[[str], Awaitable[Collection[JobState]]] | None = None,
+    is_called: Callable[[Connection], bool] = lambda _: False,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
@@ -83,7 +85,8 @@ async def lease(
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
     that the agent hung up: then nothing more is leased. `forms` are digests of the compiled forms that the agent stamps
     with: a job on one of them brings its page. `work_of` says whether the site has
-    anything waiting, or leased, and spares an idle poll the transaction.
+    anything waiting, or leased, and spares an idle poll the transaction. `is_called` says that there is something else
+    to tell the agent.
     """
     give_up_at = asyncio.get_running_loop().time() + wait_s
     with services.wakeups.listening(agent.site_id) as called:
@@ -100,8 +103,9 @@ async def lease(
                 has_leased = JobState.LEASED in work
                 jobs, renewed, dropped = await _claim(services, agent, journal_id, capacity, holding, has_leased)
                 ready, pause_s = await _draw_all(services, jobs, forms)
+            has_news = await services.store.read(is_called)
             remaining = give_up_at - asyncio.get_running_loop().time()
-            if ready or dropped or remaining <= 0 or capacity == 0 or is_gone():
+            if ready or dropped or has_news or remaining <= 0 or capacity == 0 or is_gone():
                 return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
             if pause_s:
                 await asyncio.sleep(min(remaining, pause_s))
@@ -354,6 +358,8 @@ def _apply(
             # A scan was quicker than the printer's word: the word is kept all the same.
             job_store.set_witness(connection, job.job_id, witness_values(happening))
         return Told(seq, "refused", job.state)
+    if happening.event is JobEvent.RETURN:
+        job = cancel_if_asked(connection, job, now=now)
     if job.state in ON_PAPER and job.document_sha256:
         settled.append(job.document_sha256)
     return Told(seq, "applied", job.state)

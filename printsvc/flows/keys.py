@@ -241,7 +241,9 @@ def _under(record: SignerRecord, records: Iterable[SignerRecord]) -> list[Signer
     """The document signers that a CSCA certified; nothing is under a DSC."""
     if record.role is not SignerRole.CSCA:
         return []
-    return [one for one in records if one.role is SignerRole.DSC and issued_by(one.certificate, record.certificate)]
+    return [
+        one for one in records if one.role is not SignerRole.CSCA and issued_by(one.certificate, record.certificate)
+    ]
 
 
 def _take_over(

@@ -17,8 +17,10 @@ from sqlalchemy import Connection
 from printsvc.credential.keys import LocalSigner, Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, Identity
+from printsvc.domain.eventdocument import differing_fields
 from printsvc.domain.print_job import PrintJob
 from printsvc.errors import DoseError, InputError, NotFoundError, Problem, StateError
+from printsvc.flows import identitylater
 from printsvc.flows.intake import unknown_site
 from printsvc.flows.issue import make_certificate, make_job, new_job_id
 from printsvc.flows.services import Services
@@ -135,12 +137,12 @@ def _prepare_all(
 
 
 def _prepare(
-    services: Services, source: str, event: DoseEvent, signer: Signer, now: datetime
+    services: Services, source: str, event: DoseEvent, signer: Signer, now: datetime, *, version: int = 1
 ) -> _Prepared | InputError:
     decision = decide(event.person, event.identity)
     try:
         # Signed even where it will be held: a name that no certificate can hold must be told now, not in a week.
-        certificate = _certificate(services, event, signer, now)
+        certificate = _certificate(services, event, signer, now, version)
     except InputError as error:
         return error
     match decision:
@@ -161,7 +163,7 @@ def _prepare(
             return _Prepared(NewDose(source, event, HELD, documents, "", now), None, None)
 
 
-def _certificate(services: Services, event: DoseEvent, signer: Signer, now: datetime) -> Certificate:
+def _certificate(services: Services, event: DoseEvent, signer: Signer, now: datetime, version: int) -> Certificate:
     return make_certificate(
         event,
         signer=signer,
@@ -170,6 +172,7 @@ def _certificate(services: Services, event: DoseEvent, signer: Signer, now: date
         country=services.country,
         opaque=services.random_bytes(16),
         now=now,
+        version=version,
     )
 
 
@@ -220,43 +223,28 @@ def _stored(one: _Prepared, dose_pk: int) -> StoredDose:
     )
 
 
-def differing_fields(stored: DoseEvent, sent: DoseEvent) -> list[str]:
-    """Return JSON pointers of what differs between two events; empty for the same event.
-
-    The parts of a name are told only where the whole is the same: they may never have been sent.
-    """
-    found = _differences(dose_store.event_to_document(stored), dose_store.event_to_document(sent))
-    if "/person/full_name" in found:
-        return [pointer for pointer in found if pointer not in ("/person/family_name", "/person/given_name")]
-    return found
-
-
-def _differences(one: dict[str, Any], other: dict[str, Any], at: str = "") -> list[str]:
-    found: list[str] = []
-    for name, value in one.items():
-        pointer = f"{at}/{name}"
-        if isinstance(value, dict):
-            found += _differences(value, other[name], pointer)
-        elif value != other[name]:
-            found.append(pointer)
-    return found
-
-
 async def settle_identity(services: Services, source: str | None, dose_id: str, identity: Identity) -> Recorded:
     """Take a new identity result for a held dose: the certificate and job are made now, or it stays held.
 
-    Raises NotFoundError for an unknown dose, StateError for one that was issued with another identity, DoseError.
+    One that a site without a line issued unchecked is confirmed or revoked (flows/identitylater). Raises NotFoundError
+    for an unknown dose, StateError for one that was issued with another identity, DoseError.
     """
     now = services.clock()
     dose = await services.store.read(lambda c: dose_store.find_dose(c, dose_id, source=source))
     if dose is None:
         raise NotFoundError("There is no such dose.", vi="Không có mũi tiêm này.")
+    if identitylater.is_waiting(dose):
+        dose = await identitylater.confirm(services, dose, identity)
+        return Recorded(RecordOutcome.HELD if dose.outcome == HELD else RecordOutcome.REPLAYED, dose)
     if dose.outcome != HELD:
         return await _already(services, dose, identity)
     event = replace(dose.event, identity=identity)
 
+    # One that a site issued unchecked, and that was revoked when the registry did not know the person, had one before.
+    version = dose.certificate.version + 1 if dose.certificate else 1
+
     async def prepare(signer: Signer) -> _Prepared:
-        prepared = _prepare(services, dose.source, event, signer, now)
+        prepared = _prepare(services, dose.source, event, signer, now, version=version)
         if isinstance(prepared, InputError):
             raise DoseError(prepared.problems)
         return prepared

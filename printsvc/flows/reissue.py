@@ -104,7 +104,7 @@ async def choose(services: Services, selection: Selection, signer: str | None) -
     current = services.signers.current(now)
     if signer is not None:
         record = await services.store.read(lambda c: get_record(list_records(c), signer))
-        if record.role is not SignerRole.DSC:
+        if record.role is SignerRole.CSCA:
             raise NotFoundError("This is no document signer.", vi="Đây không phải khóa ký chứng nhận (DSC).")
         if record.kid == current.kid.hex():
             raise StateError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
 from printsvc.flows.formshelf import FormShelf
+from printsvc.flows.keymaking import Authority
 from printsvc.flows.seal import SealBook
 from printsvc.flows.trust import TrustBook
 from printsvc.printing.clock import PaperClock
@@ -141,6 +142,14 @@ class Wakeups:
 
 
 @dataclass(frozen=True, slots=True)
+class DayBagKit:
+    """What day bags are made with: the CSCA where its key is here (None: not here), and a form compiled, as CBOR."""
+
+    authority: Callable[[datetime], Authority | None]
+    compiled_form: Callable[[FormId], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """`clock` gives aware UTC; `random_bytes` gives that many unpredictable bytes.
 
@@ -168,6 +177,7 @@ class Services:
     seal: SealBook | None = None
     stamp_authorities: tuple[bytes, ...] = ()
     known_forms: tuple[Form, ...] = ()
+    day_bags: DayBagKit | None = None
     copies: CopyRules = field(default_factory=CopyRules)
     shelf: FormShelf | None = None
 

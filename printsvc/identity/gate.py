@@ -59,6 +59,16 @@ DEFAULT_POLICY: tuple[Rule, ...] = (
     Rule(None, None, None, None, issue=False),
 )
 
+IDENTITY_LATER = "identity-later"
+"""Mark of a certificate that was issued where nobody could ask the registry: it is asked afterwards."""
+
+OFFLINE_POLICY: tuple[Rule, ...] = (
+    *DEFAULT_POLICY[:-1],
+    Rule(IdentityStatus.UNCHECKED, None, None, NumberCheck.AGREES, issue=True, mark=IDENTITY_LATER),
+    DEFAULT_POLICY[-1],
+)
+"""At a site without a line: the same, and a number that agrees with itself will do until the registry is asked."""
+
 _STATUS_REASONS = {
     IdentityStatus.MISMATCHED: Reason(
         "identity_mismatched",

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, distinct, func, literal, select, true
 
 from printsvc.domain.print_job import ON_PAPER
-from printsvc.store.doses import HELD
+from printsvc.store.doses import HELD, REFUSED
 from printsvc.store.tables import certificates, doses, print_jobs
 
 # Written into the statement: the index of held doses is partial.
@@ -19,7 +19,9 @@ def count(connection: Connection, site_id: str | None = None) -> dict[str, Any]:
 
     `certificates` and `with_paper` count doses: one that was issued again, and printed again, is one.
     """
-    here: ColumnElement[bool] = true() if site_id is None else doses.c.site_id == site_id
+    here: ColumnElement[bool] = doses.c.outcome != REFUSED
+    if site_id is not None:
+        here = and_(here, doses.c.site_id == site_id)
     jobs_here: ColumnElement[bool] = true() if site_id is None else print_jobs.c.site_id == site_id
     total = connection.execute(select(func.count()).select_from(doses).where(here)).scalar_one()
     held = connection.execute(select(func.count()).select_from(doses).where(and_(here, doses.c.outcome == HELD)))

@@ -6,22 +6,29 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, insert, literal, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from printsvc.domain.certificate import Certificate
-from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, IdentityStatus, Injection
-from printsvc.domain.person import IdType, Person, Sex
-from printsvc.domain.site import SiteId
+from printsvc.domain.dose import DoseEvent, Identity
+from printsvc.domain.eventdocument import (
+    event_from_document,
+    event_to_document,
+    identity_from_document,
+    identity_to_document,
+)
+from printsvc.domain.person import Person
 from printsvc.domain.uvci import Uvci
 from printsvc.errors import NotFoundError
 from printsvc.store.tables import certificates, doses
 
 ISSUED = "issued"
 HELD = "held"
+REFUSED = "refused"
+"""A certificate that a site issued and that must not count: its dose is kept so that it can be revoked."""
 # Written into the statement, not bound: the index of held doses is partial.
 _HELD = literal(HELD, literal_execute=True)
 
@@ -189,85 +196,6 @@ def settle_identity(
         )
     )
     return changed.rowcount == 1
-
-
-def event_to_document(event: DoseEvent) -> dict[str, Any]:
-    """Return the event as normalised JSON: what is stored, and what a replay is compared with."""
-    person, dose = event.person, event.dose
-    return {
-        "dose_id": event.dose_id,
-        "site_id": event.site_id,
-        "person": {
-            "full_name": person.full_name,
-            "family_name": person.family_name,
-            "given_name": person.given_name,
-            "date_of_birth": person.date_of_birth.isoformat(),
-            "sex": person.sex.value,
-            "nationality": person.nationality,
-            "id_type": person.id_type.value,
-            "id_number": person.id_number,
-            "phone": person.phone,
-            "address": person.address,
-        },
-        "identity": identity_to_document(event.identity),
-        "dose": {
-            "product": dose.product,
-            "lot": dose.lot,
-            "number": dose.number,
-            "series": dose.series,
-            "kind": dose.kind.value,
-            "injected_at": dose.injected_at.isoformat(),
-        },
-    }
-
-
-def event_from_document(document: dict[str, Any]) -> DoseEvent:
-    """Return the event that `event_to_document` wrote."""
-    person, dose = document["person"], document["dose"]
-    return DoseEvent(
-        DoseId(document["dose_id"]),
-        SiteId(document["site_id"]),
-        Person(
-            full_name=person["full_name"],
-            family_name=person["family_name"],
-            given_name=person["given_name"],
-            date_of_birth=date.fromisoformat(person["date_of_birth"]),
-            sex=Sex(person["sex"]),
-            nationality=person["nationality"],
-            id_type=IdType(person["id_type"]),
-            id_number=person["id_number"],
-            phone=person["phone"],
-            address=person["address"],
-        ),
-        identity_from_document(document["identity"]),
-        Injection(
-            product=dose["product"],
-            lot=dose["lot"],
-            number=dose["number"],
-            series=dose["series"],
-            kind=DoseKind(dose["kind"]),
-            injected_at=datetime.fromisoformat(dose["injected_at"]),
-        ),
-    )
-
-
-def identity_to_document(identity: Identity) -> dict[str, Any]:
-    """Return an identity result as JSON."""
-    return {
-        "status": identity.status.value,
-        "checked_at": identity.checked_at.isoformat() if identity.checked_at else None,
-        "reference": identity.reference,
-    }
-
-
-def identity_from_document(document: dict[str, Any]) -> Identity:
-    """Return the identity result that `identity_to_document` wrote."""
-    checked_at = document["checked_at"]
-    return Identity(
-        IdentityStatus(document["status"]),
-        datetime.fromisoformat(checked_at) if checked_at else None,
-        document["reference"],
-    )
 
 
 _DOSE_COLUMNS = (

@@ -7,10 +7,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, literal, or_, select, update
+from sqlalchemy import Connection, Row, and_, exists, func, insert, literal, or_, select, update
 
 from printsvc.domain.print_job import NEEDS_A_PERSON, UNDER_WAY, CopyReason, Happening, JobState, PrintJob
 from printsvc.errors import NotFoundError
+from printsvc.store.printertables import job_wishes
 from printsvc.store.tables import certificates, job_events, print_jobs
 
 # Written into the statement, not bound: a partial index serves only a query that says its condition outright.
@@ -120,11 +121,13 @@ def set_deadline(connection: Connection, job_id: str, deadline: datetime) -> Non
 def lock_waiting(connection: Connection, site_id: str, *, agent_id: str, journal_id: str, limit: int) -> list[PrintJob]:
     """Return jobs of the site that (agent, journal) may take, the most urgent first, then the oldest.
 
-    They are the caller's until the transaction ends; what another transaction has is passed over.
+    They are the caller's until the transaction ends; what another transaction has is passed over, and what an operator
+    keeps back.
     """
     mine = and_(print_jobs.c.holder_agent == agent_id, print_jobs.c.holder_journal == journal_id)
     free = or_(print_jobs.c.holder_agent.is_(None), mine)
-    query = select(print_jobs).where(print_jobs.c.site_id == site_id, print_jobs.c.state == _WAITING, free)
+    kept = exists().where(job_wishes.c.job_id == print_jobs.c.job_id, job_wishes.c.kept)
+    query = select(print_jobs).where(print_jobs.c.site_id == site_id, print_jobs.c.state == _WAITING, free, ~kept)
     query = query.order_by(print_jobs.c.priority.desc(), print_jobs.c.created_at).limit(limit)
     return _jobs(connection, query.with_for_update(skip_locked=True))
 
@@ -176,6 +179,16 @@ def find_sites_with_work(connection: Connection, site_ids: Sequence[str]) -> dic
         for site_id in connection.execute(query.distinct()).scalars():
             found[site_id] = found.get(site_id, frozenset()) | {state}
     return found
+
+
+def set_priority(connection: Connection, job_id: str, priority: int) -> None:
+    connection.execute(update(print_jobs).where(print_jobs.c.job_id == job_id).values(priority=priority))
+
+
+def jobs_of_site(connection: Connection, site_id: str, job_ids: Iterable[str]) -> set[str]:
+    """Return those of the jobs that are the site's."""
+    query = select(print_jobs.c.job_id).where(print_jobs.c.job_id.in_(list(job_ids)), print_jobs.c.site_id == site_id)
+    return set(connection.execute(query).scalars())
 
 
 def set_document(connection: Connection, job_id: str, sha256: str) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, insert, literal, or_, select, update
 
 from printsvc.domain.dose import DoseEvent
+from printsvc.domain.eventdocument import event_from_document
 from printsvc.domain.print_job import JobState
 from printsvc.domain.revocation import RevocationReason
-from printsvc.store.doses import event_from_document, insert_or_ignore
+from printsvc.store.doses import insert_or_ignore
 from printsvc.store.revocations import MAX_PARAMETERS, DoseQuery, Revocable, where_query
 from printsvc.store.tables import certificates, doses, print_jobs, reissue_chunks, reissue_items, reissue_runs
 

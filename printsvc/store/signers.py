@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, literal, select, text, update
+from sqlalchemy import Connection, and_, func, insert, literal, or_, select, text, update
 
 from printsvc.domain.signer import SignerEvent, SignerRecord, SignerRole, SignerState
 from printsvc.errors import StateError
@@ -21,6 +21,7 @@ from printsvc.store.tables import certificates, doses, signer_events, signers, s
 _LOCK = 0x7369676E6572  # PostgreSQL's advisory lock; SQLite has one writer anyway
 # Written into the statement, not bound: the index of what signs is partial.
 _SIGNING = literal(SignerState.SIGNING.value, literal_execute=True)
+_DELEGATES_KEPT = timedelta(days=90)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,16 @@ def list_records(connection: Connection) -> list[SignerRecord]:
 
 
 def read_trusted(connection: Connection) -> Trusted:
-    """Return the DSCs on the trust list: all that were ever published, but for the compromised."""
+    """Return the DSCs on the trust list: all that were ever published, but for the compromised.
+
+    Delegates leave it three months after their end: they are many, and nothing that they signed outlives them.
+    """
     version = connection.execute(select(signers_version.c.version, signers_version.c.changed_at)).one()
+    lately = and_(
+        signers.c.role == SignerRole.DELEGATE.value, signers.c.not_after > version.changed_at - _DELEGATES_KEPT
+    )
     query = select(signers.c.certificate).where(
-        signers.c.role == SignerRole.DSC.value, signers.c.state != SignerState.COMPROMISED.value
+        or_(signers.c.role == SignerRole.DSC.value, lately), signers.c.state != SignerState.COMPROMISED.value
     )
     rows = connection.execute(query.order_by(signers.c.created_at, signers.c.thumbprint))
     return Trusted(version.version, version.changed_at, tuple(bytes(row.certificate) for row in rows))

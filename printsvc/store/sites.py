@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -260,13 +260,17 @@ def _agent(row: Row[Any]) -> Agent:
 
 @dataclass(frozen=True, slots=True)
 class SitePrinter:
-    """A queue as its agent last told; `problems` is what the agent's own check found wrong."""
+    """A queue as its agent last told; `problems` is what the agent's own check found wrong.
+
+    `facts` is what was added later: queued, oldest_s, media_ready.
+    """
 
     site_id: str
     printer: Printer
     marker_levels: tuple[int, ...]
     problems: tuple[str, ...]
     reported_at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def replace_printers(connection: Connection, agent: Agent, found: Iterable[SitePrinter]) -> None:
@@ -287,6 +291,7 @@ def replace_printers(connection: Connection, agent: Agent, found: Iterable[SiteP
             "formats": list(one.printer.formats),
             "marker_levels": list(one.marker_levels),
             "problems": list(one.problems),
+            "facts": dict(one.facts),
             "reported_at": one.reported_at,
         }
         connection.execute(insert_or_ignore(connection, printers).values(**values))
@@ -310,6 +315,7 @@ def list_printers(connection: Connection, site_id: str | None = None) -> list[Si
             ),
             marker_levels=tuple(row.marker_levels),
             problems=tuple(row.problems),
+            facts=row.facts or {},
             reported_at=row.reported_at,
         )
         for row in connection.execute(query)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
 )
 from sqlalchemy.types import JSON
 
@@ -33,7 +34,7 @@ NAMING = {
 metadata = MetaData(naming_convention=NAMING)
 
 # SQLite gives a row its number only where the key is INTEGER; PostgreSQL needs BIGINT for years of doses.
-_Serial = BigInteger().with_variant(Integer(), "sqlite")
+Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 sites = Table(
     "sites",
@@ -48,7 +49,7 @@ sites = Table(
 doses = Table(
     "doses",
     metadata,
-    Column("dose_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("dose_pk", Serial, primary_key=True, autoincrement=True),
     Column("source", String(64), nullable=False),
     Column("dose_id", String(128), nullable=False),
     Column("site_id", String(64), ForeignKey("sites.site_id"), nullable=False),
@@ -78,7 +79,7 @@ certificates = Table(
     "certificates",
     metadata,
     Column("uvci", String(80), primary_key=True),
-    Column("dose_pk", _Serial, ForeignKey("doses.dose_pk"), nullable=False),
+    Column("dose_pk", Serial, ForeignKey("doses.dose_pk"), nullable=False),
     Column("version", Integer, nullable=False),
     Column("hcert", Text, nullable=False),
     Column("kid", String(16), nullable=False),
@@ -167,7 +168,7 @@ Index("ix_print_jobs_site_state", print_jobs.c.site_id, print_jobs.c.state)
 job_events = Table(
     "job_events",
     metadata,
-    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("event_pk", Serial, primary_key=True, autoincrement=True),
     Column("job_id", String(32), nullable=False),
     Column("event", String(16), nullable=False),
     Column("before", String(16), nullable=False),
@@ -231,6 +232,7 @@ printers = Table(
     Column("formats", JSON, nullable=False),
     Column("marker_levels", JSON, nullable=False),
     Column("problems", JSON, nullable=False),
+    Column("facts", JSON, nullable=True),
     Column("reported_at", UtcTime, nullable=False),
 )
 
@@ -264,13 +266,14 @@ signers = Table(
     Column("reason", Text, nullable=False),
 )
 Index("ix_signers_kid", signers.c.kid)
-# The database itself refuses a second signer that signs.
+# The database itself refuses a second signer that signs at the centre; every mobile site may have a delegate.
+_SIGNING_HERE = and_(signers.c.state == "signing", signers.c.role != "delegate")
 Index(
     "uq_signers_signing",
     signers.c.role,
     unique=True,
-    sqlite_where=signers.c.state == "signing",
-    postgresql_where=signers.c.state == "signing",
+    sqlite_where=_SIGNING_HERE,
+    postgresql_where=_SIGNING_HERE,
 )
 
 # One row: it counts the changes of `signers`, so that a process sees by one number whether there is anything new.
@@ -285,7 +288,7 @@ signers_version = Table(
 signer_events = Table(
     "signer_events",
     metadata,
-    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("event_pk", Serial, primary_key=True, autoincrement=True),
     Column("thumbprint", String(64), nullable=False),
     Column("event", String(16), nullable=False),
     Column("before", String(16), nullable=False),
@@ -299,7 +302,7 @@ Index("ix_signer_events_thumbprint", signer_events.c.thumbprint)
 revocations = Table(
     "revocations",
     metadata,
-    Column("revocation_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("revocation_pk", Serial, primary_key=True, autoincrement=True),
     Column("uvci", String(80), ForeignKey("certificates.uvci"), nullable=False),
     Column("kid", String(16), nullable=False),
     # The first 16 bytes of SHA-256: what verifiers ask by.
@@ -466,7 +469,7 @@ trusted_keys = Table(
 trust_events = Table(
     "trust_events",
     metadata,
-    Column("event_pk", _Serial, primary_key=True, autoincrement=True),
+    Column("event_pk", Serial, primary_key=True, autoincrement=True),
     Column("source", String(64), nullable=False),
     Column("event", String(16), nullable=False),
     Column("at", UtcTime, nullable=False),

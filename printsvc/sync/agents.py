@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from aiohttp import web
@@ -13,11 +12,16 @@ from pydantic import ValidationError
 from printsvc.domain.form import FormId
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
+from printsvc.domain.printer_command import JobWish
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
 from printsvc.flows.presence import Presence
 from printsvc.flows.services import Services
+from printsvc.render.formfile import Form
 from printsvc.store.sites import Agent, SitePrinter, enrol
+from printsvc.sync import printers
+from printsvc.sync.texts import aware as _aware
+from printsvc.sync.texts import text as _text
 from spooler import compact
 from spooler.protocol import (
     Document,
@@ -117,6 +121,7 @@ async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -
     request.app[PRESENCE].seen(agent.agent_id, now, skew, body.counts.model_dump() if body.counts else None)
     if news:
         told[agent.agent_id] = body.printers
+    await printers.take(services, agent, body)
     result = await dispatch.lease(
         services,
         agent,
@@ -127,14 +132,23 @@ async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
         forms=body.forms,
         work_of=request.app[PRESENCE].work_of,
+        is_called=lambda c: printers.is_called(services, agent, body.settings_version, c),
     )
+    job_ids = [ready.job.job_id for ready in result.ready]
+    commands, settings, wishes = await printers.give(services, agent, body.settings_version, job_ids)
+    known = {str(form.form_id): form for form in services.known_forms}
     return LeaseAnswer(
         server_time=services.clock(),
-        jobs=tuple(_leased(ready) for ready in result.ready),
+        jobs=tuple(
+            _leased(ready, wishes.get(ready.job.job_id, JobWish()).asked, known.get(ready.job.form))
+            for ready in result.ready
+        ),
         renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
         dropped=tuple(JobId(job_id) for job_id in result.dropped),
         line=compact.NEWEST,
         forms=await _forms_to_fetch(services, body, result),
+        commands=commands,
+        settings=settings,
     )
 
 
@@ -180,6 +194,8 @@ async def answer_report(request: web.Request, agent: Agent, body: ReportRequest)
     ]
     acknowledged, told = await dispatch.report(request.app[SERVICES], agent, _text(body.journal_id, 64), events)
     results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
+    applied = {one.seq for one in told if one.outcome == Outcome.APPLIED}
+    await printers.take_submitted(request.app[SERVICES], agent, [e for e in body.events if e.seq in applied])
     return ReportAnswer(acknowledged=acknowledged, results=results)
 
 
@@ -224,19 +240,9 @@ def as_problems() -> Iterator[None]:
         raise InputError(problems) from None
 
 
-def _text(value: str, length: int) -> str:
-    """Return text that every database takes and that fits its column."""
-    return value.replace("\0", "")[:length]
-
-
 def _fit(number: int) -> int:
     """Return the number, or the nearest that a 32-bit column holds."""
     return max(-(2**31), min(2**31 - 1, number))
-
-
-def _aware(moment: datetime) -> datetime:
-    """Return the moment; one that names no zone is UTC."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _answer(message: Message) -> web.Response:
@@ -245,7 +251,7 @@ def _answer(message: Message) -> web.Response:
     return response
 
 
-def _leased(ready: dispatch.Ready) -> LeasedJob:
+def _leased(ready: dispatch.Ready, asked: str, form: Form | None) -> LeasedJob:
     job = ready.job
     assert job.deadline is not None, "a leased job has a deadline"
     return LeasedJob(
@@ -259,6 +265,8 @@ def _leased(ready: dispatch.Ready) -> LeasedJob:
         priority=job.priority,
         form_digest=ready.form_digest,
         data=cast("dict[str, Any]", ready.page) if ready.page is not None else None,
+        asked=asked,
+        module_um=printers.module_um(form),
     )
 
 
@@ -278,4 +286,9 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
         marker_levels=report.marker_levels,
         problems=report.problems,
         reported_at=services.clock(),
+        facts={"queued": report.queued, "oldest_s": report.oldest_s, "media_ready": list(report.media_ready)},
     )
+
+
+# What other modules of this room use.
+caller, read_message, answer, aware = agent_who_asks, _read, _answer, _aware

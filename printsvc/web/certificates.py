@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from printsvc.domain.print_job import JobState, PrintJob
+from printsvc.domain.printer_command import JobRoute, JobWish
 from printsvc.domain.uvci import full_uvci
 from printsvc.errors import InputError, NotFoundError
 from printsvc.flows.copies import digital_copy
@@ -20,6 +21,7 @@ from printsvc.printing.paper import Standing
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store import papers as paper_store
+from printsvc.store import printers as printer_book
 from printsvc.store.doses import StoredDose
 from printsvc.store.reissues import find_superseding
 from printsvc.store.revocations import history_of
@@ -28,6 +30,7 @@ from printsvc.web.access import ADMIN, PLATFORM, SITE, copy_limits, require
 from printsvc.web.bodies import read_model
 from printsvc.web.doses import dose_document
 from printsvc.web.keys import SERVICES
+from printsvc.web.printers import route_document
 from printsvc.web.revocations import revocation_document
 
 
@@ -108,15 +111,19 @@ async def list_print_jobs(request: web.Request) -> web.Response:
 
 
 async def get_print_job(request: web.Request) -> web.Response:
-    """Tell a print job and everything that happened to it."""
+    """Tell a print job, everything that happened to it, and why it went to its queues."""
     job = await _own_job(request)
-    ledger, climbs, scans = await request.app[SERVICES].store.read(
-        lambda c: (
-            job_store.ledger_of(c, job.job_id),
-            paper_store.climbs_of(c, job.job_id),
-            paper_store.scans_of(c, job.job_id),
+
+    def read(connection: Any) -> tuple[Any, Any, Any, JobWish, list[JobRoute]]:
+        return (
+            job_store.ledger_of(connection, job.job_id),
+            paper_store.climbs_of(connection, job.job_id),
+            paper_store.scans_of(connection, job.job_id),
+            printer_book.wishes_of(connection, [job.job_id]).get(job.job_id, JobWish()),
+            printer_book.routes_of(connection, job.job_id),
         )
-    )
+
+    ledger, climbs, scans, wish, routes = await request.app[SERVICES].store.read(read)
     events = [
         {
             "event": row.event,
@@ -155,6 +162,8 @@ async def get_print_job(request: web.Request) -> web.Response:
         }
         for row in scans
     ]
+    told |= {"priority": job.priority, "asked": wish.asked, "kept": wish.kept}
+    told["routes"] = [route_document(route) for route in routes]
     return web.json_response(job_document(job) | told)
 
 

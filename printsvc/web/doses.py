@@ -38,7 +38,7 @@ def dose_document(dose: StoredDose, *, job_id: str | None = None, replayed: bool
         document["reasons"] = list(dose.reasons)
     if dose.mark:
         document["mark"] = dose.mark
-    if dose.certificate is not None:
+    if dose.certificate is not None and dose.outcome != HELD:
         certificate = dose.certificate
         document["uvci"] = certificate.uvci
         document["certificate"] = {

@@ -12,14 +12,17 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy import Connection
 
+from printsvc.domain.eventdocument import identity_to_document
 from printsvc.domain.print_job import NEEDS_A_PERSON, UNDER_WAY, JobState
 from printsvc.errors import NotFoundError
+from printsvc.flows.daybags import entry_document
 from printsvc.flows.papers import day_of
 from printsvc.flows.services import Services
 from printsvc.flows.witness import witness_document
 from printsvc.printing.clock import Step
 from printsvc.printing.overdue import SILENT_AFTER, why_overdue
 from printsvc.store import counts
+from printsvc.store import daybags as bag_store
 from printsvc.store import doses as dose_store
 from printsvc.store import papers as paper_store
 from printsvc.store import sites as site_store
@@ -234,7 +237,7 @@ def _worklist(
         "held": [
             dose_document(dose)
             | {
-                "identity": dose_store.identity_to_document(dose.identity),
+                "identity": identity_to_document(dose.identity),
                 "full_name": dose.event.person.full_name,
                 "received_at": dose.received_at.isoformat(),
             }
@@ -249,6 +252,7 @@ def _worklist(
             for paper in wanted
         ],
         "uncertain": uncertain_document(count, oldest, now),
+        "day_bags": [entry_document(entry) for entry in bag_store.open_conflicts(connection, site_id)],
     }
 
 

@@ -8,11 +8,13 @@ from printsvc.credential.revocation_snapshot import MEDIA_TYPE
 from printsvc.flows.intake import DoseEventIn, IdentityIn
 from printsvc.web import (
     certificates,
+    daybags,
     doses,
     lines,
     now,
     ops,
     papers,
+    printers,
     reissues,
     revocations,
     signers,
@@ -28,12 +30,14 @@ __all__ = ["ROUTES", "Route", "add_routes"]
 _P, _A, _S = "platform", "admin", "site"
 _CERTIFICATE = "/v1/certificates/{uvci}"
 _SITE = "/v1/sites/{site_id}"
+_PRINTERS = "/v1/printers/{site_id}"
 _JOB = "/v1/print-jobs/{job_id}"
 _REVOCATIONS = "/v1/revocations"
 _REISSUES = "/v1/reissues"
 _PAGE = ("site_id", "after", "limit")
 _SOURCE = "/v1/trust-sources/{source}"
 _SIGNER = "/v1/signers/{thumbprint}"
+_BAGS = "/v1/day-bags"
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/doses", doses.post_doses, (_P,), DoseEventIn, (200, 201, 202), also_takes=(doses.NDJSON,)),
@@ -78,7 +82,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _SITE + "/tokens", sites.post_site_token, (_A,), answers=(201,)),
     Route("GET", _SITE + "/agents", sites.list_agents, (_A, _S)),
     Route("DELETE", _SITE + "/agents/{agent_id}", sites.delete_agent, (_A,)),
-    Route("GET", "/v1/printers", sites.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", "/v1/printers", printers.list_printers, (_A, _S), query=("site_id",)),
+    Route("GET", _PRINTERS + "/queues/{queue}", printers.get_printer, (_A, _S)),
+    Route("PUT", _PRINTERS + "/queues/{queue}/settings", printers.put_settings, (_A,), printers.SettingIn),
+    Route("GET", _PRINTERS + "/commands", printers.list_commands, (_A, _S), query=("queue", "job_id", "limit")),
+    Route("POST", _PRINTERS + "/commands", printers.post_command, (_A, _S), printers.CommandIn, (200, 202)),
+    Route("GET", _PRINTERS + "/commands/{command_id}", printers.get_command, (_A, _S)),
     Route("GET", "/v1/lines", lines.list_lines, (_A, _S), query=("site_id",)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route(
@@ -144,6 +153,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _SIGNER + "/certificates", signers.get_signer_certificates, (_A,)),
     Route("POST", _SIGNER + "/start", signers.start_signer, (_A,)),
     Route("POST", _SIGNER + "/compromise", signers.compromise_signer, (_A,), signers.CompromiseIn),
+    Route("GET", _BAGS, daybags.list_day_bags, (_A, _S), query=("site_id",)),
+    Route("POST", _BAGS, daybags.post_day_bag, (_A,), daybags.DayBagIn, (201,)),
+    Route("GET", _BAGS + "/conflicts", daybags.list_conflicts, (_A, _S), query=("site_id",)),
+    Route("GET", _BAGS + "/identities", daybags.list_identities, (_A, _P)),
+    Route("GET", _BAGS + "/{bag_id}", daybags.get_day_bag, (_A,)),
+    Route("POST", _BAGS + "/{bag_id}/certify", daybags.post_certificate, (_A,), daybags.CertifiedIn),
+    Route("POST", _BAGS + "/{bag_id}/end", daybags.end_day_bag, (_A,), daybags.EndIn),
+    Route("POST", _BAGS + "/{bag_id}/conflicts/{seq}", daybags.settle_day_bag, (_A,), daybags.DecisionIn),
     Route("GET", "/healthz", ops.healthz),
     Route("GET", "/readyz", ops.readyz),
     Route("GET", "/metrics", ops.get_metrics, media="text/plain"),

@@ -172,33 +172,6 @@ async def delete_agent(request: web.Request) -> web.Response:
     return web.json_response({"uncertain": await services.store.write(write)})
 
 
-async def list_printers(request: web.Request) -> web.Response:
-    """List the printers as their agents last told: ?site_id=…"""
-    caller = await require(request, ADMIN, SITE)
-    site_id = caller.site_id if caller.role == SITE else request.query.get("site_id")
-    found = await request.app[SERVICES].store.read(lambda c: site_store.list_printers(c, site_id))
-    return web.json_response(
-        {
-            "printers": [
-                {
-                    "site_id": one.site_id,
-                    "queue": one.printer.queue,
-                    "uri": one.printer.uri,
-                    "make_and_model": one.printer.make_and_model,
-                    "state": one.printer.state.name.lower(),
-                    "state_reasons": one.printer.state_reasons,
-                    "accepting": one.printer.accepting,
-                    "formats": one.printer.formats,
-                    "marker_levels": one.marker_levels,
-                    "problems": one.problems,
-                    "reported_at": one.reported_at.isoformat(),
-                }
-                for one in found
-            ]
-        }
-    )
-
-
 async def get_stats(request: web.Request) -> web.Response:
     """Count doses, certificates and papers, of all sites or of one: ?site_id=…"""
     caller = await require(request, ADMIN, PLATFORM, SITE)

@@ -47,6 +47,7 @@ TRANSITIONS: Mapping[Phase, frozenset[Phase]] = {
 }
 FINAL = frozenset({Phase.PRINTED, Phase.UNCERTAIN, Phase.FAILED, Phase.RETURNED})
 WATCHED = frozenset({Phase.RELEASED, Phase.ASKING, Phase.UNCERTAIN})
+MOST_BLOCKED = 50
 AT_CUPS = frozenset({Phase.INTENDED, Phase.HELD, Phase.RELEASED, Phase.ASKING})
 
 
@@ -61,11 +62,25 @@ class Attempt:
     cups_job_id: int | None = None
     cups_uuid: str = ""
     released_at: datetime | None = None
+    why: str = ""  # why this queue, for the service's ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A queue for a job ("": none), and why, in a line. `blocked`: no queue could take it even if all were free."""
+
+    queue: str
+    en: str
+    vi: str
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the journal holds of a job. `order` is the place in the line: jobs of one priority keep it."""
+    """What the journal holds of a job. `order` is the place in the line: jobs of one priority keep it.
+
+    `asked` is the operator's choice: a queue, `pool:NAME`, or "" for none; a `kept` job is not started.
+    """
 
     job_id: JobId
     fencing_token: int
@@ -83,6 +98,10 @@ class Job:
     dropped: bool = False  # the service does not want it any more
     reason: str = ""
     final_seq: int = 0  # seq of the report that settled it; 0 while unsettled
+    copy_number: int = 1
+    asked: str = ""
+    kept: bool = False
+    module_um: int = 0  # side of a module of the QR; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +109,8 @@ class Queue:
     """A CUPS queue and the printer behind it, as last seen.
 
     `answers`: the printer itself answered, or cannot be asked at all. `problems` make the queue unfit for certificates.
-    `up_time_s` is None where the printer did not say.
+    `up_time_s` is None where the printer did not say. `media` are the sizes it takes (empty: not known), `ready` those
+    that are loaded; `queued` and `oldest_s` are of the jobs in CUPS that are not ours.
     """
 
     name: str
@@ -101,6 +121,12 @@ class Queue:
     problems: tuple[str, ...] = ()
     up_time_s: int | None = None
     seen_at: datetime | None = None
+    pool: str = ""
+    media: tuple[str, ...] = ()
+    ready: tuple[str, ...] = ()
+    levels: tuple[int, ...] = ()
+    queued: int = 0
+    oldest_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +165,7 @@ class State:
     jobs: Mapping[JobId, Job] = field(default_factory=dict)
     watches: Mapping[JobId, Watch] = field(default_factory=dict)
     queues: Mapping[str, Queue] = field(default_factory=dict)
+    choices: Mapping[JobId, Choice] = field(default_factory=dict)  # the newest, of jobs that are here
     next_order: int = 1
     next_seq: int = 1
     acknowledged: int = 0
@@ -223,8 +250,10 @@ def capacity(state: State, now: datetime) -> int:
     if not state.authorised:
         return 0
     open_count = len(open_queues(state, now))
-    unsettled = sum(job.phase not in FINAL for job in state.jobs.values())
-    return max(0, open_count * state.policy.jobs_per_queue - unsettled)
+    unsettled = [job.job_id for job in state.jobs.values() if job.phase not in FINAL]
+    # Jobs that no queue here can take must not keep others out; yet they are not hoarded without end.
+    blocked = sum((choice := state.choices.get(job_id)) is not None and choice.blocked for job_id in unsettled)
+    return max(0, open_count * state.policy.jobs_per_queue - len(unsettled) + min(blocked, MOST_BLOCKED))
 
 
 def unacknowledged(state: State) -> list[Job]:
@@ -238,6 +267,7 @@ __all__ = [
     "TRANSITIONS",
     "WATCHED",
     "Attempt",
+    "Choice",
     "CupsWord",
     "Job",
     "Phase",

@@ -13,12 +13,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from spooler.bagprotocol import is_offline
 from spooler.core import messages as m
+from spooler.core import routing
 from spooler.core.attempt import (
     FINAL,
     TRANSITIONS,
     WATCHED,
     Attempt,
+    Choice,
     Job,
     Phase,
     Policy,
@@ -38,7 +41,10 @@ def step(state: State, event: m.Event, now: datetime) -> tuple[State, list[m.Act
     desk = _Desk(state, now)
     desk.take(event)
     desk.go_on()
-    return replace(desk.state, jobs=desk.jobs, watches=desk.watches), [*desk.records, *desk.operations]
+    return replace(desk.state, jobs=desk.jobs, watches=desk.watches, choices=desk.choices), [
+        *desk.records,
+        *desk.operations,
+    ]
 
 
 def restore(jobs: Iterable[Job], *, next_order: int, next_seq: int, acknowledged: int, policy: Policy) -> State:
@@ -61,6 +67,7 @@ class _Desk:
         self.now = now
         self.jobs = dict(state.jobs)
         self.watches = dict(state.watches)
+        self.choices = dict(state.choices)
         self.records: list[m.Record] = []
         self.operations: list[m.Operation] = []
 
@@ -113,6 +120,7 @@ class _Desk:
                 impressions=verdict.impressions if verdict else None,
                 printer_said=words_of(evidence.printer),
                 printer_said_at=evidence.printer_at,
+                route=job.attempt.why if job.attempt and kind is EventKind.SUBMITTED else "",
             )
         )
         return seq
@@ -158,6 +166,10 @@ class _Desk:
                 self.state = replace(self.state, authorised=event.yes)
             case m.Acknowledged():
                 self.acknowledged(event.seq)
+            case m.Changed():
+                job = self.jobs.get(event.job_id)
+                if job and job.phase in (Phase.LEASED, Phase.READY):  # at CUPS it stays where and as it is
+                    self.save(replace(job, **event.changes()))
             case m.QueuesSeen():
                 seen = {queue.name: replace(queue, seen_at=self.now) for queue in event.queues}
                 self.state = replace(self.state, queues=seen, health_asked_at=None)
@@ -213,6 +225,9 @@ class _Desk:
                     media_type=leased.document.media_type,
                     media=leased.media,
                     priority=leased.priority,
+                    copy_number=leased.copy_number,
+                    asked=leased.asked,
+                    module_um=leased.module_um,
                 )
             )
             return
@@ -240,6 +255,7 @@ class _Desk:
     def forget(self, job: Job) -> None:
         del self.jobs[job.job_id]
         self.watches.pop(job.job_id, None)
+        self.choices.pop(job.job_id, None)
         self.records.append(m.Erase(job.job_id))
 
     def fetch_failed(self, event: m.FetchFailed) -> None:
@@ -433,7 +449,7 @@ class _Desk:
         self.watches[job.job_id] = watch
 
     def choose(self) -> None:
-        """Give ready jobs to free queues: the urgent first (high priority), then as they came."""
+        """Give ready jobs to free queues, as `routing` says."""
         ready = [
             job for job in self.jobs.values() if job.phase is Phase.READY and self.due(self.watch(job.job_id).retry_at)
         ]
@@ -441,14 +457,11 @@ class _Desk:
             return
         taken = taken_queues(self.jobs, self.watches)
         free = [queue for queue in self.state.queues.values() if queue.name not in taken]
-        usable = sorted((q for q in free if self.is_fresh(q) and is_usable(q)), key=lambda queue: queue.name)
-        for job in sorted(ready, key=lambda job: (-job.priority, job.order)):
-            if not usable:
-                break
-            # A queue where the job failed before comes last, but is not barred: it may be the only one.
-            queue = min(usable, key=lambda queue: job.avoid.count(queue.name))
-            usable.remove(queue)
-            self.intend(job, queue)
+        chosen = routing.plan(ready, self.state.queues, taken=taken, now=self.now, fresh_s=self.policy.fresh_s)
+        for job, choice in chosen:
+            self.choices[job.job_id] = choice
+            if choice.queue:
+                self.intend(job, choice)
         stale = any(not self.is_fresh(queue) for queue in free) or not self.state.queues
         asked_at = self.state.health_asked_at
         if stale and (asked_at is None or self.now - asked_at > timedelta(seconds=10)):
@@ -458,10 +471,10 @@ class _Desk:
     def is_fresh(self, queue: Queue) -> bool:
         return queue.seen_at is not None and self.now - queue.seen_at <= timedelta(seconds=self.policy.fresh_s)
 
-    def intend(self, job: Job, queue: Queue) -> None:
+    def intend(self, job: Job, choice: Choice) -> None:
         number = job.number + 1
         name = attempt_id(job.job_id, job.fencing_token, number)
-        attempt = Attempt(name, number, queue.name, self.now)
+        attempt = Attempt(name, number, choice.queue, self.now, why=choice.en)
         job = self.save(replace(job, phase=Phase.INTENDED, attempt=attempt, number=number))
         # The name is new with this number, so CUPS cannot have it: no need to look before this first create.
         self.watches[job.job_id] = Watch(busy="create")
@@ -478,5 +491,6 @@ class _Desk:
         if self.now - since < timedelta(seconds=self.policy.return_s):
             return
         for job in list(self.jobs.values()):
-            if job.phase in (Phase.LEASED, Phase.READY):
+            # What the site issued itself, nobody else could print: it waits here.
+            if job.phase in (Phase.LEASED, Phase.READY) and not is_offline(job.job_id):
                 self.settle(job, Phase.RETURNED, "no-usable-queue" if self.state.authorised else "unauthorised")

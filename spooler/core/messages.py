@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from spooler.core.attempt import Attempt, Job, Queue
 from spooler.core.witness import Answer, CupsWord
@@ -39,6 +40,20 @@ class Acknowledged:
     """Reports up to `seq` are durable at the service."""
 
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An operator changes a job that CUPS has not heard of; None leaves things as they are."""
+
+    job_id: JobId
+    priority: int | None = None
+    asked: str | None = None
+    kept: bool | None = None
+
+    def changes(self) -> dict[str, Any]:
+        given = {"priority": self.priority, "asked": self.asked, "kept": self.kept}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +148,8 @@ class Forgotten:
 
 
 Event = (
-    Tick | Leased | Authorised | Acknowledged | QueuesSeen | Fetched | FetchFailed | Found | Created | Released
-    | TakenBack | OperationFailed | CupsSaid | PrinterSaid | Forgotten
+    Tick | Leased | Authorised | Acknowledged | Changed | QueuesSeen | Fetched | FetchFailed | Found | Created
+    | Released | TakenBack | OperationFailed | CupsSaid | PrinterSaid | Forgotten
 )  # fmt: skip
 
 
@@ -159,6 +174,7 @@ class Report:
     impressions: int | None = None
     printer_said: str = ""
     printer_said_at: datetime | None = None
+    route: str = ""
 
 
 @dataclass(frozen=True, slots=True)

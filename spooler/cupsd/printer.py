@@ -22,7 +22,10 @@ _PRINTER_ATTRIBUTES = [
     "printer-make-and-model",
     "document-format-supported",
     "marker-levels",
+    "media-ready",
 ]
+_TRAITS = ["printer-make-and-model", "printer-uuid", "printer-name", "printer-info", "media-ready",
+           "printer-resolution-supported", "sides-supported", "document-format-supported"]  # fmt: skip
 
 # IPP status codes, RFC 8011, appendix B.
 _FORBIDDEN = frozenset({0x0401, 0x0402, 0x0403})
@@ -40,6 +43,21 @@ class PrinterFacts:
     up_time_s: int | None
     formats: tuple[str, ...]
     marker_levels: tuple[int, ...]
+    media_ready: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterTraits:
+    """What a printer is, by its own word; resolutions are in dots an inch."""
+
+    uri: str
+    make_and_model: str
+    info: str
+    uuid: str
+    media_ready: tuple[str, ...]
+    resolutions_dpi: tuple[int, ...]
+    duplex: bool
+    formats: tuple[str, ...]
 
 
 class Printers:
@@ -68,6 +86,26 @@ class Printers:
             up_time_s=_whole(attributes.get("printer-up-time")),
             formats=tuple(str(f) for f in _listed(attributes.get("document-format-supported"))),
             marker_levels=tuple(level for level in _listed(attributes.get("marker-levels")) if isinstance(level, int)),
+            media_ready=tuple(str(m) for m in _listed(attributes.get("media-ready"))),
+        )
+
+    async def traits(self, uri: str) -> PrinterTraits | None:
+        """Return what the printer at `uri` is; None where none answers."""
+        wanted = {"requested-attributes": _TRAITS}
+        try:
+            answer = await self._execute(uri, IppOperation.GET_PRINTER_ATTRIBUTES, wanted)
+        except (IPPError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return None
+        said: dict[str, Any] = next(iter(answer["printers"]), {})
+        return PrinterTraits(
+            uri=uri,
+            make_and_model=str(said.get("printer-make-and-model") or "")[:128],
+            info=str(said.get("printer-info") or said.get("printer-name") or "")[:128],
+            uuid=str(said.get("printer-uuid") or "")[:64],
+            media_ready=tuple(str(m) for m in _listed(said.get("media-ready"))),
+            resolutions_dpi=_resolutions(said.get("printer-resolution-supported")),
+            duplex=any(str(s).startswith("two-sided") for s in _listed(said.get("sides-supported"))),
+            formats=tuple(str(f) for f in _listed(said.get("document-format-supported"))),
         )
 
     async def ask(self, uri: str, job_name: str) -> Answer:
@@ -126,6 +164,14 @@ def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
+
+
+def _resolutions(value: Any) -> tuple[int, ...]:
+    """Return printer-resolution-supported in dots an inch; the unit 4 is dots a centimetre (RFC 8010, 3.9)."""
+    several = value if isinstance(value, list) else [value]
+    return tuple(
+        round(one[0] * 2.54) if one[2] == 4 else one[0] for one in several if isinstance(one, tuple) and len(one) == 3
+    )
 
 
 def _whole(value: Any) -> int | None:

@@ -10,7 +10,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cups
@@ -33,7 +32,7 @@ _FIND_ATTRIBUTES = [*_JOB_ATTRIBUTES, "number-of-documents", "job-k-octets"]
 _NOT_FOUND = 0x0406
 _NO_SUCH_QUEUE = (0x0406, 0x0500)  # cupsd 2.4 answers Create-Job for an unknown queue with an internal error
 
-_ONCE = "printsvc-once"  # the backend that refuses to send an attempt a second time
+ONCE = "printsvc-once"  # the backend that refuses to send an attempt a second time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class CupsJob:
 
 def printer_uri_of(device_uri: str) -> str | None:
     """Return the ipp(s) URI of the printer behind a queue, without its options; None where it is not driven by IPP."""
-    uri = device_uri.removeprefix(f"{_ONCE}:/").partition("?")[0]
+    uri = device_uri.removeprefix(f"{ONCE}:/").partition("?")[0]
     return uri if uri.startswith(("ipp://", "ipps://")) else None
 
 
@@ -82,7 +81,7 @@ def check_queue(queue: CupsQueue) -> tuple[str, ...]:
 def advise_queue(queue: CupsQueue) -> tuple[str, ...]:
     """Return what a person should change of a queue that may print all the same."""
     advice = []
-    if not queue.device_uri.startswith(f"{_ONCE}:/"):
+    if not queue.device_uri.startswith(f"{ONCE}:/"):
         advice.append(
             "queue-not-once: CUPS may print a page again after a restart; put printsvc-once:/ before the device URI / "
             "CUPS có thể in lại sau khi khởi động lại; thêm printsvc-once:/ vào trước URI của máy in"
@@ -101,6 +100,7 @@ _CUPSD_CONF = {
     "preservejobfiles": ("No", "86400", "printed certificates stay on this disk / giấy đã in còn lưu trên máy"),
     "dirtycleaninterval": ("0", "30", "a crash loses queued jobs / mất lệnh in khi sự cố"),
     "maxjobtime": ("0", "10800", "a job that waits for paper is cancelled / lệnh in chờ giấy bị huỷ"),
+    "jobretrylimit": ("0", "5", "a job is given up after some tries / lệnh in bị bỏ sau vài lần thử"),
     "maxjobs": ("0", "500", "a full list refuses jobs / danh sách đầy thì từ chối lệnh in"),
 }
 
@@ -110,13 +110,20 @@ _SAME = {"No": ("no", "off", "false", "0")}
 
 def check_cupsd(connection: Any) -> tuple[str, ...]:
     """Return what is wrong with cupsd's configuration; empty where it is right or may not be read."""
-    with tempfile.NamedTemporaryFile() as file:
+    text = read_cupsd_conf(connection)
+    return () if text is None else advise_cupsd(text)
+
+
+def read_cupsd_conf(connection: Any) -> str | None:
+    """Return the text of cupsd.conf; None where it may not be read."""
+    with tempfile.TemporaryFile() as file:
         try:
-            connection.getFile("/admin/conf/cupsd.conf", file.name)
+            # By descriptor: with a file's name, pycups 2.0.4 answers HTTPError(-1) to everything.
+            connection.getFile("/admin/conf/cupsd.conf", fd=file.fileno())
         except (cups.HTTPError, RuntimeError, OSError):
-            return ()
-        text = Path(file.name).read_text("utf-8", "replace")
-    return advise_cupsd(text)
+            return None
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")
 
 
 def advise_cupsd(text: str) -> tuple[str, ...]:
@@ -253,7 +260,7 @@ def _word_of(attributes: dict[str, Any]) -> CupsWord:
             # Held after it had begun: releasing it would print it again.
             return CupsWord.ACTIVE if started else CupsWord.HELD
         case 7 | 8 as state:
-            if _ONCE in str(attributes.get("job-printer-state-message") or ""):
+            if ONCE in str(attributes.get("job-printer-state-message") or ""):
                 return CupsWord.REFUSED
             return CupsWord.CANCELED if state == 7 else CupsWord.ABORTED
         case 9:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from printsvc.domain.dose import DoseKind, Identity, IdentityStatus
+from printsvc.domain.eventdocument import event_from_document, event_to_document
 from printsvc.domain.person import IdType, Sex
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
 from printsvc.errors import DoseError
 from printsvc.flows import intake
 from printsvc.flows.intake import COUNTRIES, parse_event, parse_identity
-from printsvc.store.doses import event_from_document, event_to_document
 
 NOW = datetime(2021, 10, 30, 2, 12, 0, tzinfo=UTC)
 VIETNAM = timezone(timedelta(hours=7))

@@ -54,7 +54,7 @@ def test_queue_that_may_print_twice_or_without_witness_is_advised() -> None:
 
 
 def test_cupsd_that_loses_or_cancels_jobs_is_advised() -> None:
-    right = "DirtyCleanInterval 0\nMaxJobTime 0\nmaxjobs 0\n"
+    right = "DirtyCleanInterval 0\nMaxJobTime 0\nJobRetryLimit 0\nmaxjobs 0\n"
     for word in ("No", "off", "False", "0"):
         assert advise_cupsd(f"{right}PreserveJobFiles {word}\n") == ()
     for word in ("Yes", "3600"):
@@ -63,5 +63,5 @@ def test_cupsd_that_loses_or_cancels_jobs_is_advised() -> None:
     said = advise_cupsd(
         "PreserveJobFiles No  # not kept\n# MaxJobTime 0\nMaxJobs 100\nDirtyCleanInterval 30\nDirtyCleanInterval 0\n"
     )
-    assert [advice.partition(":")[0] for advice in said] == ["cupsd-maxjobtime", "cupsd-maxjobs"]
-    assert len(advise_cupsd("")) == 4
+    assert [advice.partition(":")[0] for advice in said] == ["cupsd-maxjobtime", "cupsd-jobretrylimit", "cupsd-maxjobs"]
+    assert len(advise_cupsd("")) == 5

@@ -118,6 +118,8 @@ def test_one_job_gives_one_page_and_the_printer_is_the_witness(
     (printed,) = service.of_kind("printed")
     assert printed.witness == "printer"
     assert printed.impressions == 1
+    assert printed.printer_said == "completed"
+    assert printed.printer_said_at is not None
     assert service.kinds(job) == ["submitted", "printed"]
     assert pages_of(printers, "single") == {"single": 1}
     assert took_s < 5

@@ -45,10 +45,13 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "ix_print_jobs_leased",
         "ix_print_jobs_document_sha256",
         "ix_print_jobs_next_climb_at",
+        "ix_printer_commands_open",
         "ix_revocation_items_open",
         "ix_reissue_items_open",
         "uq_certificates_superseded_by",
         "uq_signers_signing",
+        "ix_day_bag_entries_conflicts",
+        "ix_day_bag_entries_identity",
     }
     assert all("undone_at IS NULL" in conditions[name] for name in current)
     assert "''" in conditions["ix_revocation_items_open"]
@@ -60,6 +63,7 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
     assert "NOT NULL" in conditions["ix_print_jobs_document_sha256"]
     assert "NOT NULL" in conditions["ix_print_jobs_next_climb_at"]
     assert "'signing'" in conditions["uq_signers_signing"]
+    assert "ended_at IS NULL" in conditions["ix_printer_commands_open"]
 
 
 def test_a_second_upgrade_does_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, insert, text
 
+from printsvc.domain.eventdocument import event_to_document
 from printsvc.domain.revocation import RevocationReason
 from printsvc.domain.uvci import Uvci
 from printsvc.flows import leases
@@ -37,7 +38,7 @@ def full_store(world: Any) -> Store:
 
     def fill(connection: Connection) -> None:
         ids = range(1, ROWS + 1)
-        event_document = dose_store.event_to_document(world.event())
+        event_document = event_to_document(world.event())
         dose = {
             "source": "s",
             "site_id": "HN-1",

@@ -32,8 +32,11 @@ BODIES: dict[str, Any] = {
     "/v1/sites/{site_id}": {"name": "Điểm tiêm 1", "province": "01"},
     "/v1/signers/{thumbprint}/compromise": {"reason": "the token was stolen"},
     "/v1/verify": {"code": "HC1:NONSENSE"},
+    "/v1/printers/{site_id}/commands": {"verb": "enable", "queue": "lp"},
+    "/v1/printers/{site_id}/queues/{queue}/settings": {"pool": "front", "media": ["iso_a4_210x297mm"], "dpi": 600},
     "/v1/reissues": {"query": {"site_id": "HN-1"}, "dry_run": True},
 }
+PRINTERS = "/v1/printers/{site_id}"
 TRUST = "/v1/trust-sources/{source}"
 REVOCATIONS = "/v1/revocations"
 REISSUES = "/v1/reissues"
@@ -78,6 +81,12 @@ async def path_of(api: Api, route: Route) -> str:
             actor="admin",
         )
         return route.path.format(run_id=run.run_id)
+    if route.path.startswith(PRINTERS):
+        _, token = await api.enrol()
+        await api.lease(token, capacity=0, printers=[{"queue": "lp"}])
+        body = {"verb": "check", "command_id": "of-routes"}
+        assert (await api.call("POST", "/v1/printers/HN-1/commands", body, by="admin")).status == 202
+        values |= {"queue": "lp", "command_id": "of-routes"}
     if route.path.endswith("/settle"):
         _, token = await api.enrol()
         await api.lease(token)

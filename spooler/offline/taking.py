@@ -1,0 +1,131 @@
+"""Taking a day bag in the morning: make a key, ask for its signer, check what comes, keep it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from printsvc.credential.keys import make_private_key, open_private_key, seal_private_key
+from printsvc.credential.trust import TrustList
+from printsvc.errors import CredentialError, InputError, StateError
+from printsvc.issuing.bag import NOT_A_BAG, TRUST, DayBag, check_time, make_request, open_bag
+from spooler.journal import Identity
+from spooler.offline.book import Book, HeldBag
+from spooler.offline.desk import Desk
+from spooler.offline.line import BagLine, NoBagError
+
+MIN_PASSPHRASE = 8
+_KEY_IS_OF_NO_USE = frozenset({"request_of_another", "bag_over", "request_unreadable"})
+
+
+def check_passphrase(given: str) -> str:
+    """Return it; raises InputError where it is too short to keep anything."""
+    if len(given) < MIN_PASSPHRASE:
+        raise InputError(
+            en=f"The passphrase must have at least {MIN_PASSPHRASE} characters.",
+            vi=f"Mật khẩu phải có ít nhất {MIN_PASSPHRASE} ký tự.",
+            code="passphrase_short",
+        )
+    return given
+
+
+async def take_bag(
+    book: Book,
+    line: BagLine,
+    identity: Identity,
+    passphrase: bytes,
+    *,
+    csca_file: Path | None,
+    clock: Callable[[], datetime],
+) -> DayBag:
+    """Take a day bag and keep it; after a cut line or a kill the same key is asked for again.
+
+    The private key is sealed on this disk before anybody hears of it, and never leaves. The CSCA is that of
+    `csca_file`; without, the first one that comes over this agent's own line is pinned. Raises NoBagError, AccessError,
+    LinkDownError, InputError for a bag that is not to be used, SigningError for another passphrase.
+    """
+    pending = book.pending_request()
+    if pending is None:
+        key = make_private_key()
+        pending = make_request(key, identity.agent_id), seal_private_key(key, passphrase)
+        book.add_key(*pending, clock())
+    request, sealed = pending
+    key = open_private_key(sealed, passphrase)
+    try:
+        archive = await line.take_bag(request, identity.journal_id)
+    except NoBagError as error:
+        if error.code in _KEY_IS_OF_NO_USE:  # enrolled anew, or the bag was ended before it came
+            book.drop_request(request)
+        raise
+    pins = _pins(book, archive, csca_file)
+    public = key.public_key()
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    bag = open_bag(archive, pins=pins, key=public, agent_id=identity.agent_id)
+    check_time(bag.manifest, clock())
+    for one in pins:
+        book.pin(one)
+    manifest = bag.manifest
+    book.add_bag(
+        manifest.bag_id,
+        manifest.version,
+        archive,
+        request=request,
+        expires_at=manifest.expires_at,
+        now=clock(),
+    )
+    return bag
+
+
+def open_held(book: Book, held: HeldBag, identity: Identity, passphrase: bytes) -> DayBag:
+    """Return a bag of the book, checked anew: a file on a disk may have been changed."""
+    key = open_private_key(held.sealed, passphrase).public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    try:
+        archive = held.file.read_bytes()
+    except OSError:
+        archive = b""
+    return open_bag(archive, pins=book.pins(), key=key, agent_id=identity.agent_id)
+
+
+def open_desk(book: Book, identity: Identity, passphrase: bytes) -> Desk:
+    """Return a desk with the newest bag. Raises StateError (no_bag), InputError for a bag that was changed."""
+    bags = book.bags()
+    if not bags:
+        raise StateError(
+            "There is no day bag here: take one where there is a line (printsvc-spooler offline take).",
+            vi="Chưa có gói ngày: hãy lấy khi có mạng (printsvc-spooler offline take).",
+            code="no_bag",
+        )
+    held = bags[0]
+    return Desk(book, open_held(book, held, identity, passphrase), held.sealed, passphrase)
+
+
+def _pins(book: Book, archive: bytes, csca_file: Path | None) -> list[bytes]:
+    if csca_file is not None:
+        try:
+            found = x509.load_pem_x509_certificates(csca_file.read_bytes())
+        except ValueError:
+            raise InputError(
+                en=f"{csca_file} holds no PEM certificates.",
+                vi=f"{csca_file} không chứa chứng thư PEM.",
+                code="settings_invalid",
+            ) from None
+        return [one.public_bytes(Encoding.DER) for one in found]
+    return book.pins() or _first_pins(archive)
+
+
+def _first_pins(archive: bytes) -> list[bytes]:
+    """The CSCAs that stand in the first bag: it came over this agent's own line, and is held to them from now on."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+            return list(TrustList.from_json(json.loads(opened.read(TRUST))).authorities)
+    except (CredentialError, *NOT_A_BAG):
+        return []
