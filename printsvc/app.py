@@ -35,6 +35,7 @@ from printsvc.errors import (
 )
 from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
+from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.keymaking import Authority, find_authority
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
@@ -61,7 +62,7 @@ from printsvc.store.keyfile import KeyFolder
 from printsvc.store.signers import list_records, read_compromised
 from printsvc.store.sites import Caller, insert_token
 from printsvc.store.token import Token
-from printsvc.sync import agents
+from printsvc.sync import agents, line
 from printsvc.sync import daybags as agent_daybags
 from printsvc.web import ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
@@ -358,6 +359,7 @@ def assemble(services: Services) -> web.Application:
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
     agents.add_routes(application, services)
+    line.add_routes(application)
     agent_daybags.add_routes(application)
     return application
 
@@ -397,6 +399,7 @@ def make_application(settings: Settings) -> web.Application:
         seal=seal,
         stamp_authorities=stamp_authorities(settings),
         known_forms=readable_forms(settings),
+        shelf=FormShelf(pool.compiled_form),
         day_bags=DayBagKit(functools.partial(find_csca, settings), functools.partial(compiled_bytes, bag_forms)),
     )
     application = assemble(services)
@@ -508,7 +511,7 @@ async def serve(settings: Settings, started: Callable[[str], None]) -> None:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=5)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=4096)  # all agents may come at once
         try:
             await site.start()
         except OSError as error:

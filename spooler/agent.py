@@ -29,7 +29,8 @@ from spooler.cupsd.describe import CUPS_SILENT, look
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import Printers
 from spooler.journal import Journal, JournalUnwritableError
-from spooler.link import DocumentWrongError, LinkDownError, backoff_s
+from spooler.line import LineDesk
+from spooler.link import DocumentWrongError, LinkDownError, backoff_s, worth_telling
 from spooler.offline.carrier import Carrier
 from spooler.offline.line import BagLine
 from spooler.protocol import (
@@ -100,8 +101,10 @@ class Agent:
             token=identity.token,
             ca_file=settings.ca_file,
             timeout_s=settings.request_timeout_s,
+            packs=settings.packs,
         )
         self._journal.sweep_documents()
+        self._poor = LineDesk(settings.state_dir, self._link, self._keep_document, stamps=settings.stamps)
         await self._desk.open()
         self._carrier.open()
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
@@ -117,6 +120,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._lane.close()
+            self._poor.close()
             await self._printers.close()
             await self._link.close()
             self._disk.shutdown()
@@ -310,7 +314,8 @@ class Agent:
                 content = await self._link.fetch(
                     sha256, size=operation.size, max_bytes=self._settings.document_max_bytes
                 )
-                await self.on_disk(self._journal.store_document, sha256, content)
+                self._link.meter.fetched += 1
+                await self._keep_document(sha256, content)
             return m.Fetched(job_id)
         except DocumentWrongError as error:
             log.error("document_wrong", job_id=job_id, code=error.code)
@@ -372,12 +377,15 @@ class Agent:
             answer = await self._printers.ask(uri, attempt.attempt_id)
         self._tell(m.PrinterSaid(operation.job_id, attempt.attempt_id, answer))
 
+    async def _keep_document(self, sha256: str, content: bytes) -> None:
+        await self.on_disk(self._journal.store_document, sha256, content)
+
     # -- queues
 
     async def _look_at_queues(self) -> None:
         while True:
             await self.see_queues()
-            if self._reports != self._reported:
+            if worth_telling(self._reports) != worth_telling(self._reported):
                 self.news()
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
@@ -427,11 +435,13 @@ class Agent:
         return LeaseRequest(
             journal_id=self._identity.journal_id,
             capacity=wanted,
-            wait_s=self._settings.poll_wait_s if wanted else 0.0,
+            # Agents that came back together must not go on asking together.
+            wait_s=self._settings.poll_wait_s * random.uniform(0.8, 1.0) if wanted else 0.0,  # noqa: S311
             agent_time=_now(),
             agent_version=self._version,
             holding=self._carrier.holding(unacknowledged(self.state)),
             printers=self._reports,
+            **self._poor.told(),
             **self._desk.to_tell(),
         )
 
@@ -465,6 +475,9 @@ class Agent:
         if not self.state.authorised:
             log.info("authorised_again")
             await self.bring(m.Authorised(True))
+        if answer.jobs:
+            self.start(self.see_queues())  # meanwhile: a queue must have been seen just before it gets a job
+        await self._poor.prepare(answer)
         if answer.jobs or answer.dropped:
             await self.bring(m.Leased(answer.jobs, answer.dropped))
         await self._desk.take(answer, request)
@@ -483,6 +496,8 @@ class Agent:
             if not events:
                 await self._wake_report.wait()
                 continue
+            if await self._poor.gathers(events, self._wake_report):
+                continue
             request = ReportRequest(journal_id=self._identity.journal_id, events=events)
             try:
                 answer = await self._link.report(request)
@@ -496,6 +511,7 @@ class Agent:
                 if result.outcome == "refused":
                     log.warning("report_refused", seq=result.seq, state=result.state)
             before = self.state.acknowledged
+            self._poor.count(events, answer)
             await self.bring(m.Acknowledged(min(answer.acknowledged, events[-1].seq)))
             failures = 0 if self.state.acknowledged > before else failures + 1
             if failures:

@@ -6,6 +6,10 @@ any service meets any agent that is one release older or newer.
 Flow: `POST /agent/v1/enroll` once; then for ever `POST /agent/v1/lease` (long-poll),
 `GET /agent/v1/documents/{sha256}`, `POST /agent/v1/report`. The agent calls; the service never does.
 
+*Poor lines.* A service whose answers say `line` > 0 takes `lease` and `report` packed, at `POST /agent/v1/line` (see
+`compact`). Where the agent holds a form compiled (`GET /agent/v1/forms/{digest}`, once), a job may bring the page's
+data: the agent stamps them, and prints what it stamped only if its SHA-256 is the document's.
+
 *Holder.* A lease belongs to (agent, journal). The journal knows what was handed to CUPS, so a job that was once leased
 is given again only to the same journal; when that journal is lost the job becomes `uncertain` and goes to a person.
 """
@@ -129,6 +133,21 @@ class Held(Message):
     fencing_token: int
 
 
+class LineCounts(Message):
+    """What went over the line since the journal was made: bytes of all connections, TLS included, and pages.
+
+    `certificates` are papers whose end was reported; `stamped` pages came as data, `fetched` as documents, and
+    `mismatched` were stamped, gave another digest than the service's, and were fetched.
+    """
+
+    bytes_up: int = Field(default=0, ge=0)
+    bytes_down: int = Field(default=0, ge=0)
+    certificates: int = Field(default=0, ge=0)
+    stamped: int = Field(default=0, ge=0)
+    fetched: int = Field(default=0, ge=0)
+    mismatched: int = Field(default=0, ge=0)
+
+
 class LeaseRequest(Message):
     """Ask for up to `capacity` jobs; wait up to `wait_s` seconds where there are none.
 
@@ -144,6 +163,11 @@ class LeaseRequest(Message):
     agent_version: str = ""
     holding: tuple[Held, ...] = ()
     printers: tuple[PrinterReport, ...] = ()
+    printers_same: bool = False  # `printers` is left out: nothing changed since they were told
+    stamps: bool = False  # this agent can stamp pages
+    forms: tuple[str, ...] = ()  # digests of the compiled forms that it stamps with
+    counts: LineCounts | None = None
+    site_words: int = 0  # CRC-32 of what the agent knows its site's pages to say: see compact.site_words
     results: tuple[CommandResult, ...] = Field(default=(), max_length=100)
     routes: tuple[RouteNote, ...] = Field(default=(), max_length=200)
     settings_version: str | None = None  # None: an agent that knows neither commands nor settings
@@ -168,18 +192,32 @@ class LeasedJob(Message):
     form: str = ""
     copy_number: int = 1
     priority: int = 50
+    form_digest: str = ""  # of the compiled form that `data` is for
+    data: dict[str, Any] | None = None  # the page (printsvc.domain.form.PageData), where it need not be fetched
     asked: str = ""  # the operator's choice: a queue, "pool:NAME", or "" for any
     module_um: int = 0  # side of a module of the QR in micrometres, for a queue with pull-back; 0: not known
 
 
+class FormName(Message):
+    """A compiled form, to be fetched from `/agent/v1/forms/{digest}?form={form}`."""
+
+    form: str
+    digest: str
+
+
 class LeaseAnswer(Message):
-    """`dropped` are held jobs that the agent must not start any more; one handed to CUPS is reported as usual."""
+    """`dropped` are held jobs that the agent must not start any more; one handed to CUPS is reported as usual.
+
+    `forms` are those that the site prints and the agent did not name.
+    """
 
     protocol: int = PROTOCOL_VERSION
     server_time: datetime
     jobs: tuple[LeasedJob, ...] = ()
     renewed: tuple[Held, ...] = ()
     dropped: tuple[JobId, ...] = ()
+    line: int = 0  # the newest packing that the service understands; 0: none
+    forms: tuple[FormName, ...] = ()
     commands: tuple[Command, ...] = ()
     settings: SiteSettings | None = None  # None: the agent has the newest
 
@@ -248,6 +286,18 @@ class ReportAnswer(Message):
     protocol: int = PROTOCOL_VERSION
     acknowledged: int
     results: tuple[EventResult, ...] = ()
+
+
+class LineRequest(Message):
+    """Both calls in one; the report is taken first. A lease beside a report does not wait."""
+
+    lease: LeaseRequest | None = None
+    report: ReportRequest | None = None
+
+
+class LineAnswer(Message):
+    lease: LeaseAnswer | None = None
+    report: ReportAnswer | None = None
 
 
 def attempt_id(job_id: JobId, fencing_token: int, number: int) -> AttemptId:

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     csca_file: Path | None = Field(default=None, description="CSCA that day bags are believed from; the first, if none")
     poll_s: float = Field(default=0.12, gt=0, description="between questions about a fresh job")
 
+    stamps: bool = Field(default=True, description="stamp pages here where the service sends their data")
+    packs: bool = Field(default=True, description="pack what goes over the line where the service understands it")
+
     @field_validator("queues", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -101,6 +101,18 @@ def _reasons(dose: Any) -> str:
     return "; ".join(f"{reason['vi']} / {reason['en']}" for reason in dose["reasons"])
 
 
+@sites.command("lines")
+@click.option("--site", "site_id", help="One site only.")
+@with_remote
+def list_lines(remote: Remote, site_id: str | None) -> None:
+    """List what went over the sites' lines, and the bytes that a certificate took."""
+    found = remote.call("GET", "/v1/lines" + _query(site_id=site_id))["lines"]
+    names = ["certificates", "stamped", "fetched", "mismatched", "bytes_up", "bytes_down", "bytes_a_certificate"]
+    rows = [[line["site_id"], *("–" if line[name] is None else line[name] for name in names)] for line in found]
+    titles = ["site", "certificates", "stamped", "fetched", "mismatched", "bytes up", "bytes down", "a certificate"]
+    _table("Lines", titles, rows, "No agent told of its line yet.")
+
+
 @click.group()
 def jobs() -> None:
     """Print jobs: one for each paper wanted."""

@@ -41,12 +41,12 @@ def encode_cbor(value: Any) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def parse_cbor(data: bytes, *, step: str, tags: Container[int] = ()) -> Any:
+def parse_cbor(data: bytes, *, step: str, tags: Container[int] = (), max_items: int = MAX_CBOR_ITEMS) -> Any:
     """Return the one item that `data` holds: dict, list, str, bytes, int, float, bool, None or Tagged.
 
     Raises NotHcertError with `step` for anything else, also for a tag that is not among `tags`.
     """
-    reader = _Reader(data, step, tags)
+    reader = _Reader(data, step, tags, max_items)
     try:
         value = reader.item(0)
     except (IndexError, struct.error):
@@ -59,12 +59,13 @@ def parse_cbor(data: bytes, *, step: str, tags: Container[int] = ()) -> Any:
 
 
 class _Reader:
-    __slots__ = ("data", "items", "position", "step", "tags")
+    __slots__ = ("data", "items", "max_items", "position", "step", "tags")
 
-    def __init__(self, data: bytes, step: str, tags: Container[int]) -> None:
+    def __init__(self, data: bytes, step: str, tags: Container[int], max_items: int) -> None:
         self.data = data
         self.step = step
         self.tags = tags
+        self.max_items = max_items
         self.position = 0
         self.items = 0
 
@@ -91,7 +92,7 @@ class _Reader:
         if depth > MAX_CBOR_DEPTH:
             self.refuse("it is nested too deeply")
         self.items += 1
-        if self.items > MAX_CBOR_ITEMS:
+        if self.items > self.max_items:
             self.refuse("it has too many items")
         initial = self.data[self.position]
         self.position += 1

@@ -55,3 +55,13 @@ def checksum_agrees(uvci: str) -> bool | None:
         return check_character(payload) == check
     except ValueError:
         return False
+
+
+def group_uvci(uvci: str) -> list[str]:
+    """Return the UVCI in pieces that an eye can follow: the prefix, then groups of four, the check character last."""
+    payload, mark, check = uvci.partition("#")  # the check character itself may be a colon
+    head, colon, code = payload.rpartition(":")
+    groups = [head + colon, *(code[start : start + 4] for start in range(0, len(code), 4))]
+    if mark:
+        groups[-1] += mark + check
+    return groups

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,11 +39,13 @@ _LOG = structlog.get_logger("printsvc.dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A leased job whose document can be fetched."""
+    """A leased job whose document can be fetched; with `page` and `form_digest` it can be stamped as well."""
 
     job: PrintJob
     sha256: str
     size: int
+    page: PageData | None = None
+    form_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,62 +75,88 @@ async def lease(
     wait_s: float,
     holding: Sequence[tuple[str, int]] = (),
     is_gone: Callable[[], bool] = lambda: False,
+    forms: Collection[str] = (),
+    work_of: Callable[[str], Awaitable[Collection[JobState]]] | None = None,
     is_called: Callable[[Connection], bool] = lambda _: False,
 ) -> LeaseResult:
     """Lease jobs of the agent's site, waiting up to `wait_s` seconds for the first.
 
     A page that no form can hold fails its job, with the reason. When pages cannot be drawn now (UnavailableError), the
     jobs go back to waiting, behind the others, and the renderer is left alone for as long as it asked. `is_gone` says
-    that the agent hung up: then nothing more is leased. `is_called` says that there is something else to tell it.
+    that the agent hung up: then nothing more is leased. `forms` are digests of the compiled forms that the agent stamps
+    with: a job on one of them brings its page. `work_of` says whether the site has
+    anything waiting, or leased, and spares an idle poll the transaction. `is_called` says that there is something else
+    to tell the agent.
     """
-    loop = asyncio.get_running_loop()
-    give_up_at = loop.time() + wait_s
-    renewed: list[tuple[str, int]] = []
-    dropped: list[str] = []
-    while True:
-        now = services.clock()
+    give_up_at = asyncio.get_running_loop().time() + wait_s
+    with services.wakeups.listening(agent.site_id) as called:
+        while True:
+            called.clear()
+            renewed: list[tuple[str, int]] = []
+            dropped: list[str] = []
+            ready: list[Ready] = []
+            pause_s = 0.0
+            work: Collection[JobState] = tuple(JobState)
+            if work_of is not None and not holding:
+                work = await work_of(agent.site_id) if capacity > 0 else ()
+            if work:
+                has_leased = JobState.LEASED in work
+                jobs, renewed, dropped = await _claim(services, agent, journal_id, capacity, holding, has_leased)
+                ready, pause_s = await _draw_all(services, jobs, forms)
+            has_news = await services.store.read(is_called)
+            remaining = give_up_at - asyncio.get_running_loop().time()
+            if ready or dropped or has_news or remaining <= 0 or capacity == 0 or is_gone():
+                return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
+            if pause_s:
+                await asyncio.sleep(min(remaining, pause_s))
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(called.wait(), min(remaining, services.lease_s / 3))
+            if is_gone():
+                return LeaseResult((), tuple(renewed), tuple(dropped))
 
-        def claim(
-            connection: Connection, now: datetime = now
-        ) -> tuple[list[PrintJob], list[tuple[str, int]], list[str], bool]:
-            deadline = now + timedelta(seconds=services.lease_s)
-            kept, gone = leases.renew(
-                connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
+
+async def _claim(
+    services: Services,
+    agent: Agent,
+    journal_id: str,
+    capacity: int,
+    holding: Sequence[tuple[str, int]],
+    has_leased: bool,
+) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+    """Return the jobs that are leased now, what was renewed, and what is dropped."""
+    now = services.clock()
+
+    def claim(connection: Connection) -> tuple[list[PrintJob], list[tuple[str, int]], list[str]]:
+        deadline = now + timedelta(seconds=services.lease_s)
+        kept, gone = leases.renew(
+            connection, holding, agent_id=agent.agent_id, journal_id=journal_id, now=now, deadline=deadline
+        )
+        if capacity > 0 and has_leased:  # a heartbeat goes beside an open poll, whose answer it may not know yet
+            known = [job_id for job_id, _ in holding]
+            leases.take_back_unanswered(
+                connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
             )
-            if capacity > 0:  # a heartbeat goes beside an open poll, whose answer it may not know yet
-                known = [job_id for job_id, _ in holding]
-                leases.take_back_unanswered(
-                    connection, known, agent.site_id, agent_id=agent.agent_id, journal_id=journal_id, now=now
-                )
+        if has_leased:
             leases.expire_leases(connection, agent.site_id, now=now)
-            climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
-            claimed = leases.claim_waiting(
-                connection,
-                agent.site_id,
-                agent_id=agent.agent_id,
-                journal_id=journal_id,
-                capacity=capacity,
-                now=now,
-                lease_s=services.lease_s,
-            )
-            return claimed, kept, gone, is_called(connection)
+        climb_due(connection, clock=services.paper_clock, now=now, site_id=agent.site_id)
+        claimed = leases.claim_waiting(
+            connection,
+            agent.site_id,
+            agent_id=agent.agent_id,
+            journal_id=journal_id,
+            capacity=capacity,
+            now=now,
+            lease_s=services.lease_s,
+        )
+        return claimed, kept, gone
 
-        jobs, renewed, dropped, called = await services.store.write(claim)
-        ready, pause_s = await _draw_all(services, jobs)
-        remaining = give_up_at - loop.time()
-        if ready or dropped or called or remaining <= 0 or capacity == 0 or is_gone():
-            return LeaseResult(tuple(ready), tuple(renewed), tuple(dropped))
-        if pause_s:
-            await asyncio.sleep(min(remaining, pause_s))
-        else:
-            await services.wakeups.wait(agent.site_id, min(remaining, services.lease_s / 3))
-        if is_gone():
-            return LeaseResult((), tuple(renewed), tuple(dropped))
+    return await services.store.write(claim)
 
 
-async def _draw_all(services: Services, jobs: Sequence[PrintJob]) -> tuple[list[Ready], float]:
+async def _draw_all(services: Services, jobs: Sequence[PrintJob], forms: Collection[str]) -> tuple[list[Ready], float]:
     """Return the jobs whose page is drawn, and for how many seconds to leave the renderer alone."""
-    drawn = await asyncio.gather(*(_draw(services, job) for job in jobs), return_exceptions=True)
+    drawn = await asyncio.gather(*(_draw(services, job, forms) for job in jobs), return_exceptions=True)
     ready: list[Ready] = []
     pause_s = 0.0
     for job, outcome in zip(jobs, drawn, strict=True):
@@ -195,26 +224,37 @@ async def _cancel_revoked(services: Services, job: PrintJob) -> None:
     await services.store.write(store)
 
 
-async def _draw(services: Services, job: PrintJob) -> Ready:
+async def _draw(services: Services, job: PrintJob, forms: Collection[str]) -> Ready:
     """Return the job with its document stored: drawn now, or before. Raises as `draw_certificate` does."""
+    form_digest = await _stamped_with(services, job, forms)
     if job.document_sha256 is not None:
         sha256 = job.document_sha256
 
-        def find(connection: Connection) -> bytes | None:
+        def find(connection: Connection) -> tuple[int | None, PageData | None]:
             refuse_revoked(connection, job.uvci)
-            return site_store.find_document(connection, sha256)
+            size = site_store.find_document_size(connection, sha256)
+            return size, _load_page(connection, job) if form_digest else None
 
-        body = await services.store.read(find)
-        if body is not None:
-            return Ready(job, sha256, len(body))
-    pdf = await draw_certificate(services, job)
+        size, found = await services.store.read(find)
+        if size is not None:
+            return Ready(job, sha256, size, found, form_digest)
+    page = await services.store.read(lambda c: _load_page(c, job))
+    pdf = await services.renderer.render(FormId(job.form), page)
 
     def store(connection: Connection) -> str:
         sha256 = site_store.insert_document(connection, pdf, now=services.clock())
         job_store.set_document(connection, job.job_id, sha256)
         return sha256
 
-    return Ready(job, await services.store.write(store), len(pdf))
+    return Ready(job, await services.store.write(store), len(pdf), page if form_digest else None, form_digest)
+
+
+async def _stamped_with(services: Services, job: PrintJob, forms: Collection[str]) -> str:
+    """Return the digest of the job's compiled form where the agent holds it, else ""."""
+    if not forms or services.shelf is None:
+        return ""
+    shelved = await services.shelf.find(FormId(job.form))
+    return shelved.digest if shelved is not None and shelved.digest in forms else ""
 
 
 async def draw_certificate(services: Services, job: PrintJob) -> bytes:

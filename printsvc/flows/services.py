@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -17,6 +18,7 @@ from printsvc.domain.dose import DoseEvent
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
+from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.keymaking import Authority
 from printsvc.flows.seal import SealBook
 from printsvc.flows.trust import TrustBook
@@ -126,15 +128,13 @@ class Wakeups:
     def waiting_sites(self) -> list[str]:
         return list(self._waiting)
 
-    async def wait(self, site_id: str, timeout_s: float) -> None:
-        """Return when the site is notified, or after `timeout_s`."""
+    @contextmanager
+    def listening(self, site_id: str) -> Iterator[asyncio.Event]:
+        """Give an event that is set when the site is notified: clear it before you look, and no call is missed."""
         event = asyncio.Event()
         self._waiting[site_id].add(event)
         try:
-            async with asyncio.timeout(timeout_s):
-                await event.wait()
-        except TimeoutError:
-            return
+            yield event
         finally:
             self._waiting[site_id].discard(event)
             if not self._waiting[site_id]:
@@ -157,6 +157,7 @@ class Services:
     of signers; `seal` is who seals digital copies (None: they go out plain), `stamp_authorities` (DER) are whose time
     stamps on seals are believed; printed text is compared by `known_forms`. `minter` signs
     many certificates at once (None: this process does). `copies` is how many further papers each role may ask for.
+    `shelf` has the compiled forms that sites stamp with (None: sites fetch every page).
     """
 
     store: Store
@@ -178,6 +179,7 @@ class Services:
     known_forms: tuple[Form, ...] = ()
     day_bags: DayBagKit | None = None
     copies: CopyRules = field(default_factory=CopyRules)
+    shelf: FormShelf | None = None
 
     @property
     def paper_clock(self) -> PaperClock:

@@ -208,6 +208,16 @@ class RenderPool:
         self._count_towards_renewal()
         return drawn.pdf
 
+    async def compiled_form(self, form_id: FormId) -> bytes | None:
+        """Return the compiled form that a worker stamps with, encoded; None where it has none. Raises RenderError."""
+        executor = await self._current()
+        try:
+            future = await asyncio.to_thread(executor.submit, encode_form, self._setup, form_id, None)
+            found: bytes | None = await asyncio.wrap_future(future)
+        except (BrokenExecutor, RuntimeError, PageCrashedError) as error:
+            raise RenderError("Nobody can be asked.", vi="Không hỏi được tiến trình tạo trang.") from error
+        return found
+
     async def close(self) -> None:
         """End the processes; pages being drawn come out first, waiting ones are refused."""
         self._closed = True
@@ -444,6 +454,16 @@ def worker_drawer(setup: RenderSetup) -> Drawer:
 
 
 _ONE_AT_A_TIME = threading.Lock()
+
+
+def encode_form(setup: RenderSetup, form_id: FormId | None, _: None) -> bytes | None:
+    """In the worker: return the compiled form of its stamp, encoded; None where there is none."""
+    with _ONE_AT_A_TIME:
+        try:
+            stamper = worker_drawer(setup).stamper(form_id) if form_id is not None else None
+        except (NotFoundError, RenderError):
+            return None
+        return stamper.form.encode() if stamper is not None else None
 
 
 def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> _Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -102,10 +103,10 @@ def move_job(
 
     `values` are columns that change with it.
     """
-    changed = {"state": after, "state_reason": happening.reason, "changed_at": now} | values
+    changed: dict[str, Any] = {"state": after, "state_reason": happening.reason, "changed_at": now} | values
     connection.execute(update(print_jobs).where(print_jobs.c.job_id == job.job_id).values(**changed))
     _write_ledger(connection, job, happening, after=after, applied=True, now=now)
-    return get_job(connection, job.job_id)
+    return replace(job, **changed)
 
 
 def write_refused(connection: Connection, job: PrintJob, happening: Happening, *, now: datetime) -> None:
@@ -168,6 +169,16 @@ def sites_with_waiting_jobs(connection: Connection) -> list[str]:
     """Return the sites that have a job to lease."""
     query = select(print_jobs.c.site_id).where(print_jobs.c.state == _WAITING).distinct()
     return list(connection.execute(query).scalars())
+
+
+def find_sites_with_work(connection: Connection, site_ids: Sequence[str]) -> dict[str, frozenset[JobState]]:
+    """Return site → which of waiting and leased its jobs are, where there are any; from the two partial indexes."""
+    found: dict[str, frozenset[JobState]] = {}
+    for state, condition in ((JobState.WAITING, _WAITING), (JobState.LEASED, _LEASED)):
+        query = select(print_jobs.c.site_id).where(print_jobs.c.state == condition, print_jobs.c.site_id.in_(site_ids))
+        for site_id in connection.execute(query.distinct()).scalars():
+            found[site_id] = found.get(site_id, frozenset()) | {state}
+    return found
 
 
 def set_priority(connection: Connection, job_id: str, priority: int) -> None:

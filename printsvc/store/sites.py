@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, or_, select, update
 
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.site import Site, SiteId
@@ -216,6 +216,19 @@ def find_agent(connection: Connection, token: str) -> Agent | None:
     return _agent(row) if row else None
 
 
+def find_agents(connection: Connection, token_digests: Iterable[str]) -> dict[str, Agent]:
+    """Return digest of token → agent, of those that are known and not revoked."""
+    query = select(agents).where(agents.c.token_sha256.in_(list(token_digests)), agents.c.revoked_at.is_(None))
+    return {row.token_sha256: _agent(row) for row in connection.execute(query)}
+
+
+def write_sightings(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """Store when agents were seen: rows of `agent` (its id), `at` and `skew` (ms or None). Never an earlier moment."""
+    later = or_(agents.c.seen_at.is_(None), agents.c.seen_at < bindparam("at"))
+    statement = update(agents).where(agents.c.agent_id == bindparam("agent"), later)
+    connection.execute(statement.values(seen_at=bindparam("at"), clock_skew_ms=bindparam("skew")), rows)
+
+
 def lock_agent(connection: Connection, agent_id: str) -> Agent:
     """Return the agent; its journal's counter is the caller's until the transaction ends. Raises NotFoundError."""
     row = connection.execute(select(agents).where(agents.c.agent_id == agent_id).with_for_update()).first()
@@ -323,6 +336,10 @@ def insert_document(connection: Connection, body: bytes, *, now: datetime) -> st
 def find_document(connection: Connection, sha256: str) -> bytes | None:
     body = connection.execute(select(documents.c.body).where(documents.c.sha256 == sha256)).scalar()
     return None if body is None else bytes(body)
+
+
+def find_document_size(connection: Connection, sha256: str) -> int | None:
+    return connection.execute(select(func.length(documents.c.body)).where(documents.c.sha256 == sha256)).scalar()
 
 
 def delete_documents(connection: Connection, sha256s: Iterable[str]) -> None:

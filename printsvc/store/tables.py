@@ -214,6 +214,7 @@ agents = Table(
     Column("revoked_at", UtcTime, nullable=True),
     Column("version", String(32), nullable=False),
     Column("clock_skew_ms", BigInteger, nullable=True),
+    Column("line", JSON, nullable=True),  # what went over its line: see store/lines.py
 )
 Index("ix_agents_site_id", agents.c.site_id)
 

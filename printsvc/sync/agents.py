@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 from pydantic import ValidationError
 
+from printsvc.domain.form import FormId
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.printer_command import JobWish
 from printsvc.errors import AccessError, InputError, Problem
 from printsvc.flows import dispatch
+from printsvc.flows.presence import Presence
 from printsvc.flows.services import Services
 from printsvc.render.formfile import Form
-from printsvc.store.sites import Agent, SitePrinter, enrol, find_agent
+from printsvc.store.sites import Agent, SitePrinter, enrol
 from printsvc.sync import printers
 from printsvc.sync.texts import aware as _aware
 from printsvc.sync.texts import text as _text
+from spooler import compact
 from spooler.protocol import (
     Document,
     EnrollAnswer,
     EnrollRequest,
     EventKind,
     EventResult,
+    FormName,
     Held,
     JobId,
     LeaseAnswer,
@@ -39,6 +44,7 @@ from spooler.protocol import (
 
 MAX_WAIT_S = 55.0  # below the minute after which many a proxy cuts an idle line
 SERVICES = web.AppKey("agent_services", Services)
+PRESENCE = web.AppKey("agent_presence", Presence)
 
 M = TypeVar("M", bound=Message)
 
@@ -57,10 +63,15 @@ def add_routes(application: web.Application, services: Services) -> None:
     """Add the agents' routes."""
     application[SERVICES] = services
     application[_told_printers] = {}
+    application[PRESENCE] = presence = Presence(services.store)
+
+    async def close(_: web.Application) -> None:
+        await presence.close()
+
+    application.on_shutdown.append(close)
     application.router.add_post("/agent/v1/enroll", post_enroll)
     application.router.add_post("/agent/v1/lease", post_lease)
     application.router.add_post("/agent/v1/report", post_report)
-    application.router.add_get("/agent/v1/documents/{sha256:[0-9a-f]{64}}", get_document)
 
 
 async def post_enroll(request: web.Request) -> web.Response:
@@ -85,56 +96,82 @@ async def post_enroll(request: web.Request) -> web.Response:
 
 async def post_lease(request: web.Request) -> web.Response:
     """Long-poll for jobs of the agent's site."""
-    agent = await _agent(request)
-    body = await _read(request, LeaseRequest)
+    agent = await agent_who_asks(request)
+    return _answer(await answer_lease(request, agent, await _read(request, LeaseRequest)))
+
+
+async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -> LeaseAnswer:
+    """Return the answer to a lease call, however it came."""
     services = request.app[SERVICES]
     now = services.clock()
     told = request.app[_told_printers]
     skew = _fit(round((_aware(body.agent_time) - now).total_seconds() * 1000)) if body.agent_time else None
-    # Printers are stored when something about them changed; a poll that says the same again costs one small write.
-    news = told.get(agent.agent_id) != body.printers
-    await dispatch.agent_seen(
-        services,
-        agent,
-        journal_id=_text(body.journal_id, 64),
-        version=_text(body.agent_version, 32),
-        clock_skew_ms=skew,
-        printers=[_printer(agent, report, services) for report in body.printers] if news else None,
-    )
-    told[agent.agent_id] = body.printers
+    # Printers are stored when something about them changed; a poll that says the same again writes nothing itself.
+    news = not body.printers_same and told.get(agent.agent_id) != body.printers
+    journal_id, version = _text(body.journal_id, 64), _text(body.agent_version, 32)
+    if news or (agent.journal_id, agent.version) != (journal_id, version):
+        await dispatch.agent_seen(
+            services,
+            agent,
+            journal_id=journal_id,
+            version=version,
+            clock_skew_ms=skew,
+            printers=[_printer(agent, report, services) for report in body.printers] if news else None,
+        )
+    request.app[PRESENCE].seen(agent.agent_id, now, skew, body.counts.model_dump() if body.counts else None)
+    if news:
+        told[agent.agent_id] = body.printers
     await printers.take(services, agent, body)
     result = await dispatch.lease(
         services,
         agent,
-        journal_id=_text(body.journal_id, 64),
+        journal_id=journal_id,
         capacity=body.capacity,
         wait_s=min(body.wait_s, MAX_WAIT_S),
         holding=[(held.job_id, held.fencing_token) for held in body.holding],
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
+        forms=body.forms,
+        work_of=request.app[PRESENCE].work_of,
         is_called=lambda c: printers.is_called(services, agent, body.settings_version, c),
     )
     job_ids = [ready.job.job_id for ready in result.ready]
     commands, settings, wishes = await printers.give(services, agent, body.settings_version, job_ids)
-    forms = {str(form.form_id): form for form in services.known_forms}
-    return _answer(
-        LeaseAnswer(
-            server_time=services.clock(),
-            jobs=tuple(
-                _leased(ready, wishes.get(ready.job.job_id, JobWish()).asked, forms.get(ready.job.form))
-                for ready in result.ready
-            ),
-            renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
-            dropped=tuple(JobId(job_id) for job_id in result.dropped),
-            commands=commands,
-            settings=settings,
-        )
+    known = {str(form.form_id): form for form in services.known_forms}
+    return LeaseAnswer(
+        server_time=services.clock(),
+        jobs=tuple(
+            _leased(ready, wishes.get(ready.job.job_id, JobWish()).asked, known.get(ready.job.form))
+            for ready in result.ready
+        ),
+        renewed=tuple(Held(job_id=JobId(job_id), fencing_token=token) for job_id, token in result.renewed),
+        dropped=tuple(JobId(job_id) for job_id in result.dropped),
+        line=compact.NEWEST,
+        forms=await _forms_to_fetch(services, body, result),
+        commands=commands,
+        settings=settings,
+    )
+
+
+async def _forms_to_fetch(services: Services, body: LeaseRequest, result: dispatch.LeaseResult) -> tuple[FormName, ...]:
+    if services.shelf is None or not body.stamps:
+        return ()
+    wanted = {services.form.form_id, *(FormId(ready.job.form) for ready in result.ready)}
+    shelved = [await services.shelf.find(form_id) for form_id in sorted(wanted)]
+    return tuple(
+        FormName(form=one.form_id, digest=one.digest)
+        for one in shelved
+        if one is not None and one.digest not in body.forms
     )
 
 
 async def post_report(request: web.Request) -> web.Response:
     """Take an agent's events: each once, in order."""
-    agent = await _agent(request)
-    body = await _read(request, ReportRequest)
+    agent = await agent_who_asks(request)
+    return _answer(await answer_report(request, agent, await _read(request, ReportRequest)))
+
+
+async def answer_report(request: web.Request, agent: Agent, body: ReportRequest) -> ReportAnswer:
+    """Return the answer to a report, however it came."""
     events = [
         (
             _text(event.job_id, 64),
@@ -159,21 +196,17 @@ async def post_report(request: web.Request) -> web.Response:
     results = tuple(EventResult(seq=one.seq, outcome=Outcome(one.outcome), state=one.state) for one in told)
     applied = {one.seq for one in told if one.outcome == Outcome.APPLIED}
     await printers.take_submitted(request.app[SERVICES], agent, [e for e in body.events if e.seq in applied])
-    return _answer(ReportAnswer(acknowledged=acknowledged, results=results))
+    return ReportAnswer(acknowledged=acknowledged, results=results)
 
 
-async def get_document(request: web.Request) -> web.Response:
-    """Return a document of one of the site's jobs, by its SHA-256."""
-    agent = await _agent(request)
-    body = await dispatch.fetch_document(request.app[SERVICES], agent, request.match_info["sha256"])
-    return web.Response(body=body, content_type="application/pdf")
-
-
-async def _agent(request: web.Request) -> Agent:
+async def agent_who_asks(request: web.Request) -> Agent:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    agent = None
-    if scheme.lower() == "bearer" and token and token.isascii():
-        agent = await request.app[SERVICES].store.read(lambda c: find_agent(c, token.strip()))
+    return await agent_of(request, token.strip() if scheme.lower() == "bearer" and token.isascii() else "")
+
+
+async def agent_of(request: web.Request, token: str) -> Agent:
+    """Return the agent with this token. Raises AccessError."""
+    agent = await request.app[PRESENCE].find_agent(token) if token else None
     if agent is None:
         raise AccessError(
             401,
@@ -185,8 +218,15 @@ async def _agent(request: web.Request) -> Agent:
 
 async def _read(request: web.Request, model: type[M]) -> M:
     raw = await request.read()
-    try:
+    with as_problems():
         return model.model_validate_json(raw)
+
+
+@contextmanager
+def as_problems() -> Iterator[None]:
+    """Turn what pydantic finds wrong with a message into our error."""
+    try:
+        yield
     except ValidationError as error:
         problems = [
             Problem(
@@ -223,6 +263,8 @@ def _leased(ready: dispatch.Ready, asked: str, form: Form | None) -> LeasedJob:
         form=job.form,
         copy_number=job.copy_number,
         priority=job.priority,
+        form_digest=ready.form_digest,
+        data=cast("dict[str, Any]", ready.page) if ready.page is not None else None,
         asked=asked,
         module_um=printers.module_um(form),
     )
@@ -249,4 +291,4 @@ def _printer(agent: Agent, report: PrinterReport, services: Services) -> SitePri
 
 
 # What other modules of this room use.
-caller, read_message, answer, aware = _agent, _read, _answer, _aware
+caller, read_message, answer, aware = agent_who_asks, _read, _answer, _aware

@@ -13,7 +13,9 @@ from prometheus_client.registry import Collector
 from printsvc.errors import PrintsvcError
 from printsvc.render.draw import PageCounts
 from printsvc.store import counts
+from printsvc.store import lines as line_store
 from printsvc.web.keys import READY_CHECKS, SERVICES
+from printsvc.web.lines import LineGauges
 from printsvc.web.signers import warnings
 
 
@@ -33,6 +35,7 @@ class Metrics:
         self.unaccounted = Gauge(
             "printsvc_doses_unaccounted", "Doses with neither certificate nor hold: must be 0.", registry=self.registry
         )
+        self.lines = LineGauges(self.registry)
         self.registry.register(_PagesDrawn(pages))
 
 
@@ -89,7 +92,9 @@ async def readyz(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus text: counts only, nothing personal."""
     metrics = request.app[METRICS]
-    numbers = await request.app[SERVICES].store.read(counts.count)
+    store = request.app[SERVICES].store
+    numbers = await store.read(counts.count)
+    metrics.lines.set(await store.read(line_store.sum_lines))
     metrics.doses.labels("held").set(numbers["held"])
     metrics.doses.labels("certified").set(numbers["certificates"])
     metrics.unaccounted.set(numbers["doses"] - numbers["held"] - numbers["certificates"])

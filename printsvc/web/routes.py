@@ -10,6 +10,7 @@ from printsvc.web import (
     certificates,
     daybags,
     doses,
+    lines,
     now,
     ops,
     papers,
@@ -87,6 +88,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _PRINTERS + "/commands", printers.list_commands, (_A, _S), query=("queue", "job_id", "limit")),
     Route("POST", _PRINTERS + "/commands", printers.post_command, (_A, _S), printers.CommandIn, (200, 202)),
     Route("GET", _PRINTERS + "/commands/{command_id}", printers.get_command, (_A, _S)),
+    Route("GET", "/v1/lines", lines.list_lines, (_A, _S), query=("site_id",)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route(
         "GET",

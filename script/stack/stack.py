@@ -27,11 +27,12 @@ _PROJECT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """A site to be made. Two printers each: one takes PDF, one raster."""
+    """A site to be made. `printers` are kind → formats; by default one takes PDF, one raster."""
 
     site_id: str
     name: str = "Điểm tiêm chủng"
     authority: str = "TRUNG TÂM Y TẾ"
+    printers: tuple[tuple[str, tuple[str, ...]], ...] = (("pdf", (PDF,)), ("raster", (PWG,)))
 
 
 class Service:
@@ -124,7 +125,8 @@ class Stack:
     """Opened by its constructor; `close()` or `with` ends every process. `root` keeps data, logs and papers.
 
     `told` is called with a line of what is being done. `service_environment` adds PRINTSVC_… settings. `forms` are
-    compiled first; without, the service does so while its first pages go through WeasyPrint.
+    compiled first; without, the service does so while its first pages go through WeasyPrint. `agent_url` gives, for the
+    service's URL, the one that agents call: that of a line in between.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Stack:
         service_environment: dict[str, str] | None = None,
         agent_environment: dict[str, str] | None = None,
         forms: Sequence[str] = (),
+        agent_url: Callable[[str], str] = lambda url: url,
     ) -> None:
         self.root = root.resolve()
         self.logs = self.root / "logs"
@@ -158,6 +161,7 @@ class Stack:
                 self.service.compile_forms(*forms)
             told("starting the service")
             self.service.start()
+            self._agent_url = agent_url(self.service.url)
             for number, plan in enumerate(plans, start=1):
                 told(f"starting site {plan.site_id}: an agent and two printers")
                 self.sites[plan.site_id] = self._start_site(number, plan)
@@ -260,13 +264,13 @@ class Stack:
             raise ApiError(f"site {plan.site_id}: {made.json().get('detail')}")
         code = admin.call("POST", f"/v1/sites/{plan.site_id}/enrolment-codes").json()["code"]
         printers = {}
-        for kind, formats in (("pdf", (PDF,)), ("raster", (PWG,))):
+        for kind, formats in plan.printers:
             name = f"site{number}-{kind}"
             printers[name] = self.lab.add_printer(name, formats)
             self.lab.add_queue(name, printers[name])
         state_dir = self.root / "agents" / f"site{number}"
         environment = self._agent_environment | {
-            "PRINTSVC_SPOOLER_URL": self.service.url,
+            "PRINTSVC_SPOOLER_URL": self._agent_url,
             "PRINTSVC_SPOOLER_STATE_DIR": str(state_dir),
             "PRINTSVC_SPOOLER_CUPS_HOST": self.lab.host,
             "PRINTSVC_SPOOLER_CUPS_PORT": str(self.lab.port),

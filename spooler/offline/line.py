@@ -28,11 +28,11 @@ class BagLine(Link):
             "POST", "day-bag", body.model_dump_json().encode(), max_bytes=MAX_BAG_BYTES, extra_s=60.0
         )
         if status != 200:
-            told = _told(content)
+            told = _told(bytes(content))
             if told is not None and status not in (401, 403):
                 raise NoBagError(told[1], vi=told[2], code=told[0])
         self._expect_ok(status, retry_after_s)
-        return content
+        return bytes(content)
 
     async def bring(self, request: SyncRequest) -> SyncAnswer:
         """Bring entries home. Raises AccessError, LinkDownError: then they are to be brought again."""

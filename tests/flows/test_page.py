@@ -16,10 +16,10 @@ from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, Injectio
 from printsvc.domain.form import FormId
 from printsvc.domain.person import IdType, Person, Sex
 from printsvc.domain.site import Site, SiteId
-from printsvc.domain.uvci import Uvci, make_uvci
+from printsvc.domain.uvci import Uvci, group_uvci, make_uvci
 from printsvc.errors import NotFoundError
 from printsvc.flows.issue import make_job
-from printsvc.flows.page import ROWS, dose_rows, group_uvci, more_dose_rows, page_of
+from printsvc.flows.page import ROWS, dose_rows, more_dose_rows, page_of
 from printsvc.flows.services import FormChoice
 from printsvc.store.doses import StoredDose
 

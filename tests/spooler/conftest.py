@@ -71,6 +71,7 @@ class FakeService:
     codes: set[str] = field(default_factory=lambda: {"one-time"})
     drops: list[p.JobId] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    line: int = 0  # what it says it understands
 
     def add(self, job_id: str, pdf: bytes, *, priority: int = 50, sha256: str | None = None) -> p.JobId:
         name, digest = p.JobId(job_id), sha256 or hashlib.sha256(pdf).hexdigest()
@@ -130,7 +131,7 @@ class FakeService:
                 break
             await asyncio.sleep(0.02)
         drops, self.drops = tuple(self.drops), []
-        return _json(p.LeaseAnswer(server_time=datetime.now(UTC), jobs=tuple(given), dropped=drops))
+        return _json(p.LeaseAnswer(server_time=datetime.now(UTC), jobs=tuple(given), dropped=drops, line=self.line))
 
     async def _report(self, request: web.Request) -> web.Response:
         asked = p.ReportRequest.model_validate_json(await request.read())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from printsvc.errors import AccessError
-from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s
+from spooler.link import DocumentWrongError, Link, LinkDownError, backoff_s, worth_telling
 from spooler.protocol import EnrollRequest, Event, EventKind, JobId, LeaseRequest, PrinterReport, ReportRequest
 
 LEASE = LeaseRequest(journal_id="j", capacity=5)
@@ -124,3 +124,27 @@ def test_backoff_stays_within_its_bounds(failures: int, jitter: float, longest_s
     pause = backoff_s(failures, jitter, longest_s=longest_s)
     assert 0 <= pause <= longest_s
     assert pause <= backoff_s(failures, 1.0, longest_s=longest_s) <= backoff_s(failures + 1, 1.0, longest_s=longest_s)
+
+
+async def test_a_service_that_packs_no_more_is_called_plainly(service: Any) -> None:
+    """The centre went back to an older release while the agent was running."""
+    link = Link(service.url, token="ps_" + "0" * 64, timeout_s=1)
+    service.token, service.line = "ps_" + "0" * 64, 1
+    await link.lease(LEASE)
+    with pytest.raises(LinkDownError, match="404"):
+        await link.lease(LEASE)
+    service.line = 0
+    for _ in range(2):
+        assert (await link.lease(LEASE)).jobs == ()
+    assert [verb for verb in service.calls if verb == "lease"] == ["lease"] * 3
+    await link.close()
+
+
+def test_a_line_is_not_used_to_say_that_a_printer_began_to_print() -> None:
+    idle = PrinterReport(queue="lp1", state=3, marker_levels=(80,))
+    busy = idle.model_copy(
+        update={"state": 4, "marker_levels": (79,), "state_reasons": ("cups-waiting-for-job-completed",)}
+    )
+    assert worth_telling([idle]) == worth_telling([busy])
+    for change in ({"state": 5}, {"accepting": False}, {"state_reasons": ("media-empty-error",)}, {"problems": ("x",)}):
+        assert worth_telling([idle]) != worth_telling([idle.model_copy(update=change)])
