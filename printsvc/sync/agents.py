@@ -8,6 +8,7 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from printsvc import __version__
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
 from printsvc.domain.printer_command import JobWish
@@ -20,12 +21,15 @@ from printsvc.sync import printers
 from printsvc.sync.texts import aware as _aware
 from printsvc.sync.texts import text as _text
 from spooler.protocol import (
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
     Document,
     EnrollAnswer,
     EnrollRequest,
     EventKind,
     EventResult,
     Held,
+    Hello,
     JobId,
     LeaseAnswer,
     LeasedJob,
@@ -57,10 +61,18 @@ def add_routes(application: web.Application, services: Services) -> None:
     """Add the agents' routes."""
     application[SERVICES] = services
     application[_told_printers] = {}
+    application.router.add_get("/agent/v1/hello", get_hello)
     application.router.add_post("/agent/v1/enroll", post_enroll)
     application.router.add_post("/agent/v1/lease", post_lease)
     application.router.add_post("/agent/v1/report", post_report)
     application.router.add_get("/agent/v1/documents/{sha256:[0-9a-f]{64}}", get_document)
+
+
+async def get_hello(request: web.Request) -> web.Response:
+    """Say who is here and what time it is; changes nothing. A token that is sent must be known."""
+    site_id = (await _agent(request)).site_id if "Authorization" in request.headers else ""
+    now = request.app[SERVICES].clock()
+    return _answer(Hello(service_version=__version__, server_time=now, site_id=site_id))
 
 
 async def post_enroll(request: web.Request) -> web.Response:
@@ -99,6 +111,7 @@ async def post_lease(request: web.Request) -> web.Response:
         journal_id=_text(body.journal_id, 64),
         version=_text(body.agent_version, 32),
         clock_skew_ms=skew,
+        protocol=_fit(body.protocol),
         printers=[_printer(agent, report, services) for report in body.printers] if news else None,
     )
     told[agent.agent_id] = body.printers
@@ -139,14 +152,14 @@ async def post_report(request: web.Request) -> web.Response:
         (
             _text(event.job_id, 64),
             Happening(
-                event=JOB_EVENTS[event.kind],
+                event=_event_of(event.kind),
                 at=_aware(event.at),
                 actor=agent.agent_id,
                 seq=event.seq,
                 fencing_token=_fit(event.fencing_token),
                 attempt_id=_text(event.attempt_id, 96),
                 queue=_text(event.queue, 128),
-                reason=_text(event.reason, 64),
+                reason=_text(event.reason if event.kind in JOB_EVENTS else event.kind, 64),
                 witness=_text(event.witness, 16),
                 impressions=None if event.impressions is None else _fit(event.impressions),
                 printer_said=_text(event.printer_said, 64),
@@ -186,7 +199,7 @@ async def _agent(request: web.Request) -> Agent:
 async def _read(request: web.Request, model: type[M]) -> M:
     raw = await request.read()
     try:
-        return model.model_validate_json(raw)
+        message = model.model_validate_json(raw)
     except ValidationError as error:
         problems = [
             Problem(
@@ -198,6 +211,18 @@ async def _read(request: web.Request, model: type[M]) -> M:
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise InputError(problems) from None
+    if getattr(message, "protocol", PROTOCOL_VERSION) < OLDEST_PROTOCOL:
+        raise InputError(
+            en=f"This agent is too old: install one that speaks version {OLDEST_PROTOCOL} of the protocol or newer.",
+            vi=f"Phiên bản phần mềm tại điểm tiêm quá cũ: hãy cài bản dùng giao thức {OLDEST_PROTOCOL} trở lên.",
+            code="protocol_too_old",
+        )
+    return message
+
+
+def _event_of(kind: str) -> JobEvent:
+    """Return our word; UNKNOWN for that of a newer agent: it is refused, and the journal goes on behind it."""
+    return JOB_EVENTS[EventKind(kind)] if kind in JOB_EVENTS else JobEvent.UNKNOWN
 
 
 def _fit(number: int) -> int:

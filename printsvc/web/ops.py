@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from printsvc.errors import PrintsvcError
 from printsvc.render.draw import PageCounts
 from printsvc.store import counts
+from printsvc.web.fleet import GAUGES
 from printsvc.web.keys import READY_CHECKS, SERVICES
 from printsvc.web.signers import warnings
 
@@ -90,6 +91,7 @@ async def get_metrics(request: web.Request) -> web.Response:
     """Prometheus text: counts only, nothing personal."""
     metrics = request.app[METRICS]
     numbers = await request.app[SERVICES].store.read(counts.count)
+    await request.app[GAUGES].look()
     metrics.doses.labels("held").set(numbers["held"])
     metrics.doses.labels("certified").set(numbers["certificates"])
     metrics.unaccounted.set(numbers["doses"] - numbers["held"] - numbers["certificates"])
