@@ -33,6 +33,8 @@ from printsvc.errors import (
     StoreLockedError,
     UnavailableError,
 )
+from printsvc.flows.alertbook import AlertBook
+from printsvc.flows.alerts import keep_alerts
 from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.formshelf import FormShelf
@@ -64,7 +66,7 @@ from printsvc.store.sites import Caller, insert_token
 from printsvc.store.token import Token
 from printsvc.sync import agents, line
 from printsvc.sync import daybags as agent_daybags
-from printsvc.web import ops, routes
+from printsvc.web import fleet, ops, routes
 from printsvc.web.access import ADMIN, PLATFORM
 from printsvc.web.keys import READY_CHECKS, SERVICES
 from printsvc.web.problems import problems_middleware
@@ -355,6 +357,7 @@ def assemble(services: Services) -> web.Application:
     application = web.Application(middlewares=[ops.metrics_middleware, problems_middleware], client_max_size=MAX_BODY)
     application[ops.METRICS] = ops.Metrics(services.pages)
     application[ops.METRICS].registry.register(SignerGauges(services))
+    fleet.add_gauges(application, application[ops.METRICS].registry, services)
     application[SERVICES] = services
     application[READY_CHECKS] = _ready_checks(services)
     routes.add_routes(application)
@@ -372,6 +375,7 @@ def make_application(settings: Settings) -> web.Application:
         signers = follow_signers(settings, store)
         form = choose_form(settings)
         seal = seal_book(settings, store)
+        rules = AlertBook(settings.alert_rules)
     except BaseException:
         store.close()
         raise
@@ -401,6 +405,7 @@ def make_application(settings: Settings) -> web.Application:
         known_forms=readable_forms(settings),
         shelf=FormShelf(pool.compiled_form),
         day_bags=DayBagKit(functools.partial(find_csca, settings), functools.partial(compiled_bytes, bag_forms)),
+        alerts=rules,
     )
     application = assemble(services)
 
@@ -414,6 +419,7 @@ def make_application(settings: Settings) -> web.Application:
             asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
             asyncio.create_task(_tend_reissues(services)),
             asyncio.create_task(_tend_clocks(services)),
+            asyncio.create_task(keep_alerts(services, every_s=settings.alert_every_s)),
         ]
         yield
         for task in tasks:

@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     seal_tsa_url: str = Field(default="", description="Time stamping authority (RFC 3161) for the seals.")
     seal_tsa_ca: Path | None = Field(default=None, description="Certificates (PEM) of whose time stamps are believed.")
     seal_tsa_timeout_s: float = Field(default=5.0, gt=0, le=60, description="Seconds to wait for a time stamp.")
+    alert_rules: Path | None = Field(default=None, description="Rules of the alerts about sites, TOML.")
+    alert_every_s: float = Field(default=30.0, ge=1, description="Seconds from one look at all sites to the next.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="How much is logged.")
     development: bool = Field(default=False, description="Make keys and tokens at the first start.")
 

@@ -1,4 +1,4 @@
-"""`printsvc-spooler enroll | run | status`: the site agent's commands."""
+"""`printsvc-spooler enroll | run | status | doctor`: the site agent's commands."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import signal
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
+from pydantic import ValidationError
 
 from printsvc.errors import PrintsvcError
 from spooler import offlinecli
-from spooler.agent import Agent
+from spooler.agent import Agent, clock
+from spooler.doctor import Check, Status, as_document, as_text, is_well, visit
 from spooler.journal import Journal, peek
 from spooler.link import Link
 from spooler.protocol import EnrollRequest
-from spooler.settings import Settings
+from spooler.settings import Settings, systemd_watch
+from spooler.systemd import keep_alive, notify
 
 
 def _version() -> str:
@@ -122,11 +126,19 @@ async def _run(settings: Settings, journal: Journal) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
+    socket, every_s = systemd_watch()
+    life = None
+    if socket:
+        notify(socket, "READY=1")
+        life = asyncio.ensure_future(keep_alive(socket, every_s)) if every_s else None
     try:
         await task
     except asyncio.CancelledError:
         # Nothing needs to be finished: what is in CUPS stands in the journal, and is settled at the next start.
         structlog.get_logger("spooler").info("agent_stopped")
+    finally:
+        if life is not None:
+            life.cancel()
 
 
 @main.command()
@@ -138,6 +150,34 @@ def status(state_dir: Path | None) -> None:
         click.echo(json.dumps(peek(settings.state_dir), indent=2))
     except PrintsvcError as error:
         _fail(error)
+
+
+@main.command()
+@click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and documents.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def doctor(state_dir: Path | None, as_json: bool) -> None:
+    """Look at everything that this site needs, and say what to do. Exit code 1: there is a problem."""
+    try:
+        settings = Settings(state_dir=state_dir) if state_dir else Settings()
+    except ValidationError as error:
+        checks = [_wrong_setting(detail) for detail in error.errors(include_url=False, include_input=False)]
+    else:
+        checks = asyncio.run(visit(settings, version=_version(), clock=clock))
+    click.echo(json.dumps(as_document(checks), ensure_ascii=False, indent=2) if as_json else as_text(checks))
+    sys.exit(0 if is_well(checks) else 1)
+
+
+def _wrong_setting(detail: Any) -> Check:
+    name = f"PRINTSVC_SPOOLER_{str(detail['loc'][0]).upper()}" if detail["loc"] else "PRINTSVC_SPOOLER_…"
+    return Check(
+        "computer",
+        "setting-invalid",
+        Status.PROBLEM,
+        f"the setting {name} is wrong: {detail['msg']}",
+        f"thiết lập {name} không hợp lệ",
+        "printsvc-spooler run --help names every setting; with the package they are in /etc/default/printsvc-spooler",
+        "xem printsvc-spooler run --help; với gói Debian, thiết lập nằm trong /etc/default/printsvc-spooler",
+    )
 
 
 for command in offlinecli.COMMANDS:

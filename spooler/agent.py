@@ -57,6 +57,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+clock = _now  # for the commands: nobody else reads it
+
+
 class Agent:
     """One agent over one open journal; `run` ends only by cancellation or by an error that a person must see."""
 

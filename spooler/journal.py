@@ -484,3 +484,18 @@ def peek(directory: Path) -> dict[str, Any]:
         "outbox": outbox,
         "jobs": [dict(zip(keys, row, strict=True)) for row in jobs if row[1] not in settled],
     }
+
+
+def find_token(directory: Path) -> str:
+    """Return the agent's token, "" where there is none, also while an agent runs. It is a secret: never shown."""
+    try:
+        connection = sqlite3.connect(f"file:{directory / 'journal.db'}?mode=ro", uri=True, timeout=5)
+    except sqlite3.OperationalError:
+        return ""
+    try:
+        row = connection.execute("SELECT token FROM identity").fetchone()
+    except sqlite3.DatabaseError:
+        return ""
+    finally:
+        connection.close()
+    return str(row[0]) if row else ""

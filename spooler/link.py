@@ -28,6 +28,7 @@ from spooler.protocol import (
     EnrollAnswer,
     EnrollRequest,
     FormName,
+    Hello,
     LeaseAnswer,
     LeaseRequest,
     LineAnswer,
@@ -134,6 +135,17 @@ class Link:
                 "The service does not take this code: it is wrong, out of date, or used by another agent.",
                 vi="Mã đăng ký không đúng, hết hạn hoặc đã được dùng.",
             ) from error
+
+    async def hello(self) -> Hello | None:
+        """Return who is there; None: a service of version 1. Raises AccessError, LinkDownError."""
+        status, content, retry_after_s = await self._call("GET", "hello", None)
+        if status == 404:
+            return None
+        self._expect_ok(status, retry_after_s)
+        try:
+            return Hello.model_validate_json(content)
+        except ValidationError as error:
+            raise LinkDownError("what answers there is no service of ours", retry_after_s=0) from error
 
     async def lease(self, request: LeaseRequest) -> LeaseAnswer:
         """Ask for jobs; takes up to `request.wait_s`. Raises AccessError or LinkDownError."""

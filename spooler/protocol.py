@@ -1,7 +1,9 @@
-"""What service and agent say to each other: version 1.
+"""What service and agent say to each other: version 2, which any side of version 1 understands.
 
 The only door between the two. Every field that is added later has a default, and unknown fields are ignored, so that
-any service meets any agent that is one release older or newer.
+any service meets any agent that is one release older or newer; tests/protocol keeps version 1 as it was. A word that a
+side does not know (a kind of event, an outcome) is refused by it alone, not the message around it; a service of version
+1 refuses the message, so a new kind of event goes only to one whose answers say that it is newer.
 
 Flow: `POST /agent/v1/enroll` once; then for ever `POST /agent/v1/lease` (long-poll),
 `GET /agent/v1/documents/{sha256}`, `POST /agent/v1/report`. The agent calls; the service never does.
@@ -18,11 +20,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Annotated, Any, NewType
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+OLDEST_PROTOCOL = 1  # still understood
 
 JobId = NewType("JobId", str)
 AttemptId = NewType("AttemptId", str)
@@ -244,7 +247,7 @@ class Event(Message):
     """
 
     seq: int = Field(ge=1)
-    kind: EventKind
+    kind: Annotated[EventKind | str, Field(union_mode="left_to_right")]  # plain text: a newer agent's
     job_id: JobId
     fencing_token: int
     attempt_id: AttemptId = AttemptId("")
@@ -276,7 +279,7 @@ class Outcome(StrEnum):
 
 class EventResult(Message):
     seq: int
-    outcome: Outcome
+    outcome: Annotated[Outcome | str, Field(union_mode="left_to_right")]  # plain text: a newer service's
     state: str = ""
 
 
@@ -298,6 +301,19 @@ class LineRequest(Message):
 class LineAnswer(Message):
     lease: LeaseAnswer | None = None
     report: ReportAnswer | None = None
+
+
+class Hello(Message):
+    """The answer to `GET /agent/v1/hello`, new in version 2; asking changes nothing.
+
+    `site_id` is the agent's, "" without a token.
+    """
+
+    protocol: int = PROTOCOL_VERSION
+    oldest_protocol: int = OLDEST_PROTOCOL
+    service_version: str = ""
+    server_time: datetime
+    site_id: str = ""
 
 
 def attempt_id(job_id: JobId, fencing_token: int, number: int) -> AttemptId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ class Settings(BaseSettings):
     cups_host: str = Field(default="localhost", description="CUPS server")
     cups_port: int = Field(default=631, ge=1, le=65535, description="its port")
     cups_files: Path = Field(default=Path("/etc/cups/cups-files.conf"), description="read by checks; not over CUPS")
+    cups_conf_dir: Path = Field(default=Path("/etc/cups"), description="where cupsd.conf is; doctor reads it")
     queues: Annotated[tuple[str, ...], NoDecode] = Field(default=(), description="comma list; empty: all of the server")
     enroll_code: str = Field(default="", description="one-time code; used at start when not yet enrolled")
     ca_file: Path | None = Field(default=None, description="more certificate authorities for https, PEM")
@@ -63,3 +65,10 @@ def policy_of(settings: Settings) -> Policy:
         poll_s=settings.poll_s,
         patience=patience,
     )
+
+
+def systemd_watch() -> tuple[str, float | None]:
+    """Return systemd's notify socket ("": none) and after how many seconds to tell it of our life (None: never)."""
+    usec = os.environ.get("WATCHDOG_USEC", "")
+    every_s = int(usec) / 2_000_000 if usec.isascii() and usec.isdigit() and int(usec) > 0 else None
+    return os.environ.get("NOTIFY_SOCKET", ""), every_s

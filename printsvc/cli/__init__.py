@@ -13,6 +13,7 @@ from printsvc import __version__
 from printsvc.cli import (
     admin,
     daybag,
+    fleet,
     forms,
     issue,
     keys,
@@ -66,6 +67,21 @@ def main() -> None:
     """Signed vaccination certificates from Platform data, on paper, with proof of paper."""
 
 
-for module in (run, verify, admin, papers, printers, keys, forms, issue, reissue, trust, revocations, tokens, daybag):
+for module in (
+    run,
+    verify,
+    admin,
+    fleet,
+    papers,
+    printers,
+    keys,
+    forms,
+    issue,
+    reissue,
+    trust,
+    revocations,
+    tokens,
+    daybag,
+):
     for command in module.COMMANDS:
         main.add_command(command)

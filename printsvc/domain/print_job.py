@@ -36,6 +36,7 @@ class JobEvent(StrEnum):
     MISS = "miss"  # a person looked: there is no paper, or it is spoilt
     RETRY = "retry"  # print again what certainly did not come out
     CANCEL = "cancel"  # no paper is wanted any more
+    UNKNOWN = "unknown"  # the word of a newer agent: no state allows it, the ledger keeps it
 
 
 ON_PAPER = frozenset({JobState.PRINTED, JobState.CONFIRMED})

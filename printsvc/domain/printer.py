@@ -25,3 +25,35 @@ class Printer:
     state_reasons: tuple[str, ...] = ()
     accepting: bool = True
     formats: tuple[str, ...] = field(default=())
+
+
+# RFC 8011, 5.4.12: the severity is the suffix. CUPS sends its own progress without one ("connecting-to-device",
+# "cups-waiting-for-job-completed"), so of the bare keywords only those that stop paper count.
+_STOPPING = frozenset(
+    {
+        "cover-open",
+        "door-open",
+        "fuser-over-temp",
+        "input-tray-missing",
+        "interlock-open",
+        "marker-supply-empty",
+        "marker-waste-full",
+        "media-empty",
+        "media-jam",
+        "media-needed",
+        "moving-to-paused",
+        "output-area-full",
+        "output-tray-missing",
+        "paused",
+        "shutdown",
+        "spool-area-full",
+        "stopped-partly",
+        "stopping",
+        "toner-empty",
+    }
+)
+
+
+def stops_paper(reason: str) -> bool:
+    """Return whether a printer-state-reason means that no page can come out now; warnings and reports do not."""
+    return reason.endswith("-error") or reason in _STOPPING

@@ -381,6 +381,7 @@ async def agent_seen(
     version: str,
     clock_skew_ms: int | None,
     printers: Sequence[SitePrinter] | None,
+    protocol: int | None = None,
 ) -> int:
     """Remember what an agent told of itself and its printers (None: nothing new).
 
@@ -391,6 +392,7 @@ async def agent_seen(
     def store(connection: Connection) -> int:
         current = site_store.lock_agent(connection, agent.agent_id)
         values: dict[str, object] = {"seen_at": now, "version": version[:32], "clock_skew_ms": clock_skew_ms}
+        values["protocol"] = protocol
         lost = _leave_old_journal(connection, current, journal_id, now)
         if current.journal_id != journal_id:
             values |= {"journal_id": journal_id, "acknowledged": job_store.last_seq(connection, journal_id)}

@@ -18,6 +18,7 @@ from printsvc.domain.dose import DoseEvent
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
+from printsvc.flows.alertbook import AlertBook
 from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.keymaking import Authority
 from printsvc.flows.seal import SealBook
@@ -157,6 +158,7 @@ class Services:
     of signers; `seal` is who seals digital copies (None: they go out plain), `stamp_authorities` (DER) are whose time
     stamps on seals are believed; printed text is compared by `known_forms`. `minter` signs
     many certificates at once (None: this process does). `copies` is how many further papers each role may ask for.
+    `alerts` has the rules of the alerts about sites.
     `shelf` has the compiled forms that sites stamp with (None: sites fetch every page).
     """
 
@@ -177,6 +179,7 @@ class Services:
     seal: SealBook | None = None
     stamp_authorities: tuple[bytes, ...] = ()
     known_forms: tuple[Form, ...] = ()
+    alerts: AlertBook = field(default_factory=AlertBook)
     day_bags: DayBagKit | None = None
     copies: CopyRules = field(default_factory=CopyRules)
     shelf: FormShelf | None = None

@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from printsvc.errors import StoreError
-from printsvc.store import paper_tables  # noqa: F401  its tables are among the metadata
+from printsvc.store import fleet_tables, paper_tables  # noqa: F401  their tables are among the metadata
 from printsvc.store.engine import Store
 
 _FOLDER = Path(__file__).parent / "migrations"

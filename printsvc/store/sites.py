@@ -135,6 +135,7 @@ class Agent:
     seen_at: datetime | None = None
     version: str = ""
     clock_skew_ms: int | None = None
+    protocol: int | None = None
 
 
 def insert_enrolment_code(
@@ -203,6 +204,7 @@ def enrol(
             seen_at=None,
             revoked_at=None,
             version=version[:32],
+            protocol=None,
             clock_skew_ms=None,
         )
     )
@@ -251,7 +253,14 @@ def update_agent(connection: Connection, agent_id: str, **values: Any) -> None:
 
 def _agent(row: Row[Any]) -> Agent:
     return Agent(
-        row.agent_id, row.site_id, row.journal_id, row.acknowledged, row.seen_at, row.version, row.clock_skew_ms
+        row.agent_id,
+        row.site_id,
+        row.journal_id,
+        row.acknowledged,
+        row.seen_at,
+        row.version,
+        row.clock_skew_ms,
+        row.protocol,
     )
 
 

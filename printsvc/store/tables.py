@@ -213,6 +213,7 @@ agents = Table(
     Column("seen_at", UtcTime, nullable=True),
     Column("revoked_at", UtcTime, nullable=True),
     Column("version", String(32), nullable=False),
+    Column("protocol", Integer, nullable=True),
     Column("clock_skew_ms", BigInteger, nullable=True),
     Column("line", JSON, nullable=True),  # what went over its line: see store/lines.py
 )

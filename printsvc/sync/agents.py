@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 from pydantic import ValidationError
 
+from printsvc import __version__
 from printsvc.domain.form import FormId
 from printsvc.domain.print_job import Happening, JobEvent
 from printsvc.domain.printer import Printer, PrinterState
@@ -24,6 +25,8 @@ from printsvc.sync.texts import aware as _aware
 from printsvc.sync.texts import text as _text
 from spooler import compact
 from spooler.protocol import (
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
     Document,
     EnrollAnswer,
     EnrollRequest,
@@ -31,6 +34,7 @@ from spooler.protocol import (
     EventResult,
     FormName,
     Held,
+    Hello,
     JobId,
     LeaseAnswer,
     LeasedJob,
@@ -69,9 +73,17 @@ def add_routes(application: web.Application, services: Services) -> None:
         await presence.close()
 
     application.on_shutdown.append(close)
+    application.router.add_get("/agent/v1/hello", get_hello)
     application.router.add_post("/agent/v1/enroll", post_enroll)
     application.router.add_post("/agent/v1/lease", post_lease)
     application.router.add_post("/agent/v1/report", post_report)
+
+
+async def get_hello(request: web.Request) -> web.Response:
+    """Say who is here and what time it is; changes nothing. A token that is sent must be known."""
+    site_id = (await agent_who_asks(request)).site_id if "Authorization" in request.headers else ""
+    now = request.app[SERVICES].clock()
+    return _answer(Hello(service_version=__version__, server_time=now, site_id=site_id))
 
 
 async def post_enroll(request: web.Request) -> web.Response:
@@ -109,13 +121,14 @@ async def answer_lease(request: web.Request, agent: Agent, body: LeaseRequest) -
     # Printers are stored when something about them changed; a poll that says the same again writes nothing itself.
     news = not body.printers_same and told.get(agent.agent_id) != body.printers
     journal_id, version = _text(body.journal_id, 64), _text(body.agent_version, 32)
-    if news or (agent.journal_id, agent.version) != (journal_id, version):
+    if news or (agent.journal_id, agent.version, agent.protocol) != (journal_id, version, body.protocol):
         await dispatch.agent_seen(
             services,
             agent,
             journal_id=journal_id,
             version=version,
             clock_skew_ms=skew,
+            protocol=_fit(body.protocol),
             printers=[_printer(agent, report, services) for report in body.printers] if news else None,
         )
     request.app[PRESENCE].seen(agent.agent_id, now, skew, body.counts.model_dump() if body.counts else None)
@@ -176,14 +189,14 @@ async def answer_report(request: web.Request, agent: Agent, body: ReportRequest)
         (
             _text(event.job_id, 64),
             Happening(
-                event=JOB_EVENTS[event.kind],
+                event=_event_of(event.kind),
                 at=_aware(event.at),
                 actor=agent.agent_id,
                 seq=event.seq,
                 fencing_token=_fit(event.fencing_token),
                 attempt_id=_text(event.attempt_id, 96),
                 queue=_text(event.queue, 128),
-                reason=_text(event.reason, 64),
+                reason=_text(event.reason if event.kind in JOB_EVENTS else event.kind, 64),
                 witness=_text(event.witness, 16),
                 impressions=None if event.impressions is None else _fit(event.impressions),
                 printer_said=_text(event.printer_said, 64),
@@ -219,7 +232,14 @@ async def agent_of(request: web.Request, token: str) -> Agent:
 async def _read(request: web.Request, model: type[M]) -> M:
     raw = await request.read()
     with as_problems():
-        return model.model_validate_json(raw)
+        message = model.model_validate_json(raw)
+    if getattr(message, "protocol", PROTOCOL_VERSION) < OLDEST_PROTOCOL:
+        raise InputError(
+            en=f"This agent is too old: install one that speaks version {OLDEST_PROTOCOL} of the protocol or newer.",
+            vi=f"Phiên bản phần mềm tại điểm tiêm quá cũ: hãy cài bản dùng giao thức {OLDEST_PROTOCOL} trở lên.",
+            code="protocol_too_old",
+        )
+    return message
 
 
 @contextmanager
@@ -238,6 +258,11 @@ def as_problems() -> Iterator[None]:
             for detail in error.errors(include_url=False, include_input=False)
         ]
         raise InputError(problems) from None
+
+
+def _event_of(kind: str) -> JobEvent:
+    """Return our word; UNKNOWN for that of a newer agent: it is refused, and the journal goes on behind it."""
+    return JOB_EVENTS[EventKind(kind)] if kind in JOB_EVENTS else JobEvent.UNKNOWN
 
 
 def _fit(number: int) -> int:

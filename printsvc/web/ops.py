@@ -14,6 +14,7 @@ from printsvc.errors import PrintsvcError
 from printsvc.render.draw import PageCounts
 from printsvc.store import counts
 from printsvc.store import lines as line_store
+from printsvc.web.fleet import GAUGES
 from printsvc.web.keys import READY_CHECKS, SERVICES
 from printsvc.web.lines import LineGauges
 from printsvc.web.signers import warnings
@@ -95,6 +96,7 @@ async def get_metrics(request: web.Request) -> web.Response:
     store = request.app[SERVICES].store
     numbers = await store.read(counts.count)
     metrics.lines.set(await store.read(line_store.sum_lines))
+    await request.app[GAUGES].look()
     metrics.doses.labels("held").set(numbers["held"])
     metrics.doses.labels("certified").set(numbers["certificates"])
     metrics.unaccounted.set(numbers["doses"] - numbers["held"] - numbers["certificates"])

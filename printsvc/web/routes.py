@@ -10,6 +10,7 @@ from printsvc.web import (
     certificates,
     daybags,
     doses,
+    fleet,
     lines,
     now,
     ops,
@@ -89,6 +90,10 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", _PRINTERS + "/commands", printers.post_command, (_A, _S), printers.CommandIn, (200, 202)),
     Route("GET", _PRINTERS + "/commands/{command_id}", printers.get_command, (_A, _S)),
     Route("GET", "/v1/lines", lines.list_lines, (_A, _S), query=("site_id",)),
+    Route("GET", _SITE + "/health", fleet.get_site_health, (_A, _S)),
+    Route("GET", "/v1/fleet", fleet.get_fleet, (_A,), query=("only", "province", "order", "after", "limit")),
+    Route("GET", "/v1/alerts", fleet.list_alerts, (_A, _S), query=("state", "site_id", "limit")),
+    Route("GET", "/v1/alert-rules", fleet.list_alert_rules, (_A, _S)),
     Route("GET", "/v1/stats", sites.get_stats, (_A, _P, _S), query=("site_id",)),
     Route(
         "GET",

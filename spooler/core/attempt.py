@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from printsvc.domain.printer import stops_paper
 from spooler.core.witness import CupsWord, Evidence, Patience
 from spooler.protocol import AttemptId, JobId
 
@@ -173,38 +174,6 @@ class State:
     unusable_since: datetime | None = None
     health_asked_at: datetime | None = None
     policy: Policy = field(default_factory=Policy)
-
-
-# RFC 8011, 5.4.12: the severity is the suffix. CUPS sends its own progress without one ("connecting-to-device",
-# "cups-waiting-for-job-completed"), so of the bare keywords only those that stop paper count.
-_STOPPING = frozenset(
-    {
-        "cover-open",
-        "door-open",
-        "fuser-over-temp",
-        "input-tray-missing",
-        "interlock-open",
-        "marker-supply-empty",
-        "marker-waste-full",
-        "media-empty",
-        "media-jam",
-        "media-needed",
-        "moving-to-paused",
-        "output-area-full",
-        "output-tray-missing",
-        "paused",
-        "shutdown",
-        "spool-area-full",
-        "stopped-partly",
-        "stopping",
-        "toner-empty",
-    }
-)
-
-
-def stops_paper(reason: str) -> bool:
-    """Return whether a printer-state-reason means that no page can come out now; warnings and reports do not."""
-    return reason.endswith("-error") or reason in _STOPPING
 
 
 def is_usable(queue: Queue) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from printsvc.errors import StoreError
 from printsvc.store import migrate
 from printsvc.store.engine import Store
+from printsvc.store.fleet_tables import OPEN_STATES
 from printsvc.store.tables import metadata
 
 
@@ -43,6 +44,8 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
         "ix_doses_held",
         "ix_print_jobs_waiting",
         "ix_print_jobs_leased",
+        "ix_print_jobs_open",
+        "uq_alerts_open",
         "ix_print_jobs_document_sha256",
         "ix_print_jobs_next_climb_at",
         "ix_printer_commands_open",
@@ -62,6 +65,8 @@ def test_partial_indexes_have_their_condition(store: Store) -> None:
     assert "'leased'" in conditions["ix_print_jobs_leased"]
     assert "NOT NULL" in conditions["ix_print_jobs_document_sha256"]
     assert "NOT NULL" in conditions["ix_print_jobs_next_climb_at"]
+    assert all(f"'{state}'" in conditions["ix_print_jobs_open"] for state in OPEN_STATES)
+    assert "NULL" in conditions["uq_alerts_open"]
     assert "'signing'" in conditions["uq_signers_signing"]
     assert "ended_at IS NULL" in conditions["ix_printer_commands_open"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from printsvc.store import bagtables, paper_tables, printertables  # noqa: F401  their tables are among the metadata
+from printsvc.store import bagtables, fleet_tables, paper_tables, printertables  # noqa: F401  their tables are among the metadata
 from printsvc.store.tables import metadata
 
 context.configure(
