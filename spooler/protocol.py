@@ -111,7 +111,7 @@ class CommandResult(Message):
     """Sent with each lease request until one is answered. `reason` is a keyword; `en`, `vi` are a sentence."""
 
     command_id: str
-    outcome: CommandOutcome
+    outcome: Annotated[CommandOutcome | str, Field(union_mode="left_to_right")]  # plain text: a newer agent's
     reason: str = ""
     en: str = ""
     vi: str = ""

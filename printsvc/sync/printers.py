@@ -34,7 +34,7 @@ async def take(services: Services, agent: Agent, body: LeaseRequest) -> None:
     results = [
         Result(
             text(one.command_id, 64),
-            STATES[one.outcome],
+            _state_of(one.outcome),
             text(one.reason, 64),
             text(one.en, _LONG),
             text(one.vi, _LONG),
@@ -114,6 +114,11 @@ async def take_submitted(services: Services, agent: Agent, events: Iterable[Even
 def module_um(form: Form | None) -> int:
     """Return the side of a module of a form's QR in micrometres; 0 where the form is not known."""
     return 0 if form is None else round(form.qr.module_dots * 25_400 / form.qr.dpi)
+
+
+def _state_of(outcome: str) -> CommandState:
+    """Return our word; of a newer agent's word we cannot say what came of the command."""
+    return STATES[CommandOutcome(outcome)] if outcome in STATES else CommandState.UNKNOWN
 
 
 def _command(command: PrinterCommand, now: datetime) -> Command:
