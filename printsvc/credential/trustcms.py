@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from asn1crypto import cms, core
+# The last two add names to asn1crypto's tables, which are fixed when they are first used: without them a service that
+# had read a signed list could seal no copy any more.
+from asn1crypto import cms, core, pdf, tsp  # noqa: F401
 from asn1crypto import x509 as asn1_x509
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 

@@ -10,7 +10,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
-from printsvc.errors import InputError, NotFoundError, Problem
+from printsvc.credential.dsc import read_dsc
+from printsvc.errors import CredentialError, InputError, NotFoundError, Problem
 from printsvc.flows.daybags import bag_document, certificates_document, end, entry_document, grant, publish
 from printsvc.flows.daybagsync import Settlement, settle_conflict
 from printsvc.issuing.bag import MAX_DAYS
@@ -86,8 +87,9 @@ async def post_certificate(request: web.Request) -> web.Response:
     services, bag_id = request.app[SERVICES], request.match_info["bag_id"]
     try:
         certificate = base64.b64decode(body.certificate, validate=True)
-    except (binascii.Error, ValueError):
-        vi, en = "Chứng thư không phải base64.", "The certificate is not base64."
+        read_dsc(certificate)
+    except (binascii.Error, ValueError, CredentialError):
+        vi, en = "Không đọc được chứng thư.", "The certificate cannot be read."
         raise InputError([Problem("/certificate", "certificate_unreadable", vi, en)]) from None
     now = services.clock()
 

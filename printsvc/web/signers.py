@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from printsvc.credential.dsc import read_dsc
 from printsvc.credential.life import ALIVE, Ending, alarm_level, alarms, signing_covered_until
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
-from printsvc.errors import InputError, PrintsvcError, Problem, SignerError
+from printsvc.errors import CredentialError, InputError, PrintsvcError, Problem, SignerError
 from printsvc.flows.keys import compromise, get_record, overview, register, signer_document, stale_document, start
 from printsvc.flows.services import Services
 from printsvc.flows.trust import list_signer_document
@@ -86,8 +86,9 @@ async def post_signer(request: web.Request) -> web.Response:
     now = services.clock()
     try:
         certificate = base64.b64decode(body.certificate, validate=True)
-    except (binascii.Error, ValueError):
-        vi, en = "Chứng thư không phải base64.", "The certificate is not base64."
+        read_dsc(certificate)
+    except (binascii.Error, ValueError, CredentialError):
+        vi, en = "Không đọc được chứng thư.", "The certificate cannot be read."
         raise InputError([Problem("/certificate", "certificate_unreadable", vi, en)]) from None
     record, new = await services.store.write(
         lambda c: register(

@@ -370,12 +370,10 @@ def openssl_master_list(folder: Path, signer: Party, ders: list[bytes], content_
     return subprocess.run(command, cwd=folder, check=True, capture_output=True).stdout
 
 
-NOW_REALLY = datetime.now(UTC)
-"""openssl puts its own time of signing in."""
-
-
 def test_a_master_list_is_believed_from_a_pinned_signer_or_one_under_a_pinned_authority(tmp_path: Path) -> None:
-    lasting = {"begins": NOW, "ends": NOW_REALLY + timedelta(days=365)}
+    # openssl puts its own time of signing in, which is later than any that was read before it ran.
+    really = datetime.now(UTC) + timedelta(minutes=5)
+    lasting = {"begins": NOW, "ends": really + timedelta(days=365)}
     csca = party("CSCA CH", "CH", authority=True, key=ec.generate_private_key(ec.BrainpoolP256R1()), **lasting)
     signer = party("ML SIGNER", "CH", issuer=csca, usages=("2.23.136.1.1.3",), **lasting)
     plain = party("NO ML SIGNER", "CH", issuer=csca, **lasting)
@@ -383,19 +381,19 @@ def test_a_master_list_is_believed_from_a_pinned_signer_or_one_under_a_pinned_au
     listed = [csca.der, *(one.der for one in others)]
     raw = openssl_master_list(tmp_path, signer, listed)
     file = ListFile(ListFormat.ICAO, raw, Pins(signers=(csca.der,)))
-    read = read_list(file, now=NOW_REALLY)
+    read = read_list(file, now=really)
     assert {key.certificate for key in read.keys} == set(listed)
     assert all(key.is_anchor and key.format is CredentialFormat.VDS_NC for key in read.keys)
     assert {key.kid for key in read.keys} == {hashlib.sha256(der).hexdigest() for der in listed}
     assert read.made_at is not None
-    assert len(read_list(replace(file, pins=Pins(signers=(signer.der,))), now=NOW_REALLY).keys) == 3
+    assert len(read_list(replace(file, pins=Pins(signers=(signer.der,))), now=really).keys) == 3
     wrong = [("", "signature_invalid")]
-    assert refused(replace(file, pins=Pins(signers=(others[0].der,))), NOW_REALLY) == wrong
-    assert refused(replace(file, raw=openssl_master_list(tmp_path, plain, listed)), NOW_REALLY) == wrong
+    assert refused(replace(file, pins=Pins(signers=(others[0].der,))), really) == wrong
+    assert refused(replace(file, raw=openssl_master_list(tmp_path, plain, listed)), really) == wrong
     as_data = openssl_master_list(tmp_path, signer, listed, "1.2.840.113549.1.7.1")
-    assert refused(replace(file, raw=as_data), NOW_REALLY) == wrong
+    assert refused(replace(file, raw=as_data), really) == wrong
     no_authority = openssl_master_list(tmp_path, signer, [csca.der, plain.der])
-    assert [code for _, code in refused(replace(file, raw=no_authority), NOW_REALLY)] == ["not_an_authority"]
+    assert [code for _, code in refused(replace(file, raw=no_authority), really)] == ["not_an_authority"]
     assert refused(file, now=NOW) == wrong, "signed in what is then the future"
 
 

@@ -18,8 +18,8 @@ from printsvc.domain.eventdocument import event_from_document, event_to_document
 from printsvc.domain.person import IdType, Sex
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
 from printsvc.errors import DoseError
-from printsvc.flows import intake
 from printsvc.flows.intake import COUNTRIES, parse_event, parse_identity
+from printsvc.issuing import intake as rules
 
 NOW = datetime(2021, 10, 30, 2, 12, 0, tzinfo=UTC)
 VIETNAM = timezone(timedelta(hours=7))
@@ -428,8 +428,8 @@ def test_identity_results_point_into_their_own_document() -> None:
 
 
 def test_every_code_has_a_sentence_in_both_languages() -> None:
-    for code in set(intake._SENTENCES) | set(intake._PYDANTIC_CODES.values()):
-        problem = intake.problem("/x", code)
+    for code in set(rules._SENTENCES) | set(rules._PYDANTIC_CODES.values()):
+        problem = rules.problem("/x", code)
         assert problem.vi.endswith((".", "-"))
         assert problem.en.endswith((".", "-"))
         assert problem.vi != problem.en

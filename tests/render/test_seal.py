@@ -6,6 +6,7 @@ import io
 import random
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -447,3 +448,15 @@ def test_the_report_is_json(sealed: bytes, authority: Authority) -> None:
     assert told["timestamp"] == "none"
     assert told["detail"]
     assert told["detail_vi"] != told["detail"]
+
+
+def test_copies_are_sealed_after_a_signed_list_was_read() -> None:
+    """asn1crypto's tables of names are fixed when they are first used, and pyHanko wants more names than it has."""
+    script = (
+        "import printsvc.credential.trustcms\n"
+        "from asn1crypto import cms\n"
+        "cms.CMSAttributeType('content_type')\n"
+        "import pyhanko.sign.signers\n"
+        "cms.CMSAttributeType('signing_certificate_v2')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -172,7 +172,10 @@ async def test_postgresql_restarted_under_load(
         async with asyncio.TaskGroup() as lanes:
             for lane in range(12):
                 lanes.create_task(record_until_told(lane))
-            await asyncio.sleep(0.4)
+            for _ in range(200):
+                await asyncio.sleep(0.05)
+                if len(acknowledged) > 12:
+                    break
             before = len(acknowledged)
             await asyncio.to_thread(postgres.stop, how)
             await asyncio.sleep(0.2)

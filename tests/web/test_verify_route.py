@@ -85,13 +85,17 @@ async def test_a_body_without_a_code_is_refused(api: Api, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("media", ["text/plain", "image/png", "image/jpeg", "application/pdf"])
-@pytest.mark.parametrize(
-    "data", [b"", b"hello", b"\x89PNG\r\n\x1a\n broken", b"%PDF-1.7 broken", b"\xff\xd8\xff broken"]
-)
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n broken", b"%PDF-1.7 broken", b"\xff\xd8\xff broken"])
 async def test_a_file_with_nothing_to_read_is_422(api: Api, media: str, data: bytes) -> None:
     answer = await verdict(api, data, media)
     assert answer.status == 422
     assert answer.body["detail"] != answer.body["detail_vi"]
+
+
+@pytest.mark.parametrize("media", ["text/plain", "image/png", "image/jpeg", "application/pdf"])
+async def test_words_are_no_certificate_whatever_they_are_called(api: Api, media: str) -> None:
+    answer = await verdict(api, b"hello", media)
+    assert (answer.status, answer.body["verdict"]) == (200, "not_a_certificate")
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
