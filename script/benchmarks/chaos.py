@@ -68,7 +68,15 @@ def run(plan: Plan) -> dict[str, Any]:
     with ExitStack() as ending:
         ending.callback(lambda: _close(lines))
         stack = ending.enter_context(
-            Stack(root, sites, told=told, forms=[FORM], agent_environment=_AGENTS, agent_url=between)
+            Stack(
+                root,
+                sites,
+                told=told,
+                forms=[FORM],
+                agent_environment=_AGENTS,
+                agent_url=between,
+                patience_s=LATEST_S,
+            )
         )
         of_site = dict(zip(stack.sites, lines, strict=True))
         return Chaos(stack, of_site, chaos).run()

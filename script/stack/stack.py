@@ -55,7 +55,7 @@ class Service:
         """Compile forms for the stamp, so that the first page is stamped too."""
         command = [sys.executable, "-m", "printsvc", "forms", "compile", *forms]
         environment = self._environment | {"PRINTSVC_DATA_DIR": str(self.data_dir)}
-        ended = self._processes.spawn(command, self._log, environment).wait(timeout=300)
+        ended = self._processes.spawn(command, self._log, environment).wait(timeout=900)
         if ended != 0:
             raise RuntimeError(f"a form cannot be compiled: see {self._log}")
 
@@ -144,6 +144,7 @@ class Stack:
     `told` is called with a line of what is being done. `service_environment` adds PRINTSVC_… settings. `forms` are
     compiled first; without, the service does so while its first pages go through WeasyPrint. `agent_url` gives, for the
     service's URL, the one that a site's agent calls, that of a line in between; it is asked for each site, in order.
+    `patience_s` is how long the service may take to start.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Stack:
         agent_environment: dict[str, str] | None = None,
         forms: Sequence[str] = (),
         agent_url: Callable[[str], str] = lambda url: url,
+        patience_s: float = 60.0,
     ) -> None:
         self.root = root.resolve()
         self.logs = self.root / "logs"
@@ -177,7 +179,7 @@ class Stack:
                 told("compiling the form")
                 self.service.compile_forms(*forms)
             told("starting the service")
-            self.service.start()
+            self.service.start(patience_s)
             self._agent_url = agent_url
             for number, plan in enumerate(plans, start=1):
                 told(f"starting site {plan.site_id}: an agent and two printers")

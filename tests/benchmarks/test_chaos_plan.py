@@ -15,7 +15,7 @@ PRINTERS = {site: (f"{site}-pdf", f"{site}-raster") for site in ("A", "B", "C")}
 ALMOST_S = 0.002  # seconds are rounded to the millisecond
 
 seeds = st.integers(0, 2**64)
-lengths = st.floats(20, 3600)
+lengths = st.floats(20, 900)
 
 
 def plan_of(seed: int, doses: int = 60, length_s: float = 600.0) -> ChaosPlan:
