@@ -162,13 +162,13 @@ class Chaos:
                 service.kill()
                 return self._start_service
             case Kind.RESTART_SERVICE:
-                service.stop()
+                service.stop(LATEST_S)
                 return self._start_service
             case Kind.KILL_CUPSD:
                 cupsd.kill()
                 return lambda: patiently(cupsd.start)
             case Kind.RESTART_CUPSD:
-                cupsd.stop()
+                cupsd.stop(LATEST_S)
                 return lambda: patiently(cupsd.start)
             case Kind.KILL_ALL:
                 return self._kill_all(fault.target)
@@ -201,7 +201,7 @@ class Chaos:
                 agent.pause()
                 return agent.resume
             case Kind.RESTART_AGENT:
-                agent.stop()
+                agent.stop(LATEST_S)
             case _:
                 agent.kill()
         return agent.start

@@ -70,11 +70,11 @@ class Service:
         if self._process is not None:
             kill_session(self._process)
 
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
+    def stop(self, patience_s: float = 60.0) -> None:
+        """SIGTERM, and wait. Raises TimeoutExpired where it does not end in time."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=patience_s)
 
     def api(self, role: str = "platform") -> Api:
         """Return a client with the development token of `platform` or `admin`."""
@@ -108,11 +108,11 @@ class Agent:
         if self._process is not None:
             kill_session(self._process)
 
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
+    def stop(self, patience_s: float = 60.0) -> None:
+        """SIGTERM, and wait. Raises TimeoutExpired where it does not end in time."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=patience_s)
 
     def pause(self) -> None:
         """SIGSTOP: it holds what it holds and does nothing."""
