@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from lab import LabError, VirtualPrinter
 from lab.poorline import PoorLine
+from lab.processes import wait_until
 from stack.api import ApiError
 from stack.stack import SitePlan, Stack
 
@@ -103,6 +104,7 @@ class Chaos:
         plan, stack = self._plan, self._stack
         for printer in stack.printers.values():
             printer.behave(sleep_s=PAGE_S)
+        wait_until(self._all_there, LATEST_S, "the printers of every site", poll_s=0.5)
         told(f"seed {plan.seed}: {len(plan.doses)} doses, {len(plan.faults)} faults in {plan.length_s:.0f} s")
         self._began = time.monotonic()
         with ThreadPoolExecutor(len(plan.faults)) as breaking, ThreadPoolExecutor(64) as posting:
@@ -120,6 +122,11 @@ class Chaos:
         told("reading the papers back")
         wrong = self._wrong_papers(posted)
         return self._figures(posted, left, account, by_person, wrong)
+
+    def _all_there(self) -> bool:
+        """Return whether every site's agent has told of its printers: before that a fault meets nothing."""
+        told_of = self._stack.service.api("admin").get("/v1/printers")["printers"]
+        return {printer["queue"] for printer in told_of} >= set(self._stack.printers)
 
     # --- doses
 
