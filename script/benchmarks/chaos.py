@@ -24,6 +24,7 @@ from lab import LabError, VirtualPrinter
 from lab.poorline import PoorLine
 from lab.processes import wait_until
 from stack.api import ApiError
+from stack.papers import read_paper
 from stack.stack import SitePlan, Stack
 
 from benchmarks.chaos_books import Account, BookedJob, PostedDose, hold_against
@@ -282,10 +283,18 @@ class Chaos:
     def _wrong_papers(self, posted: list[PostedDose]) -> list[str]:
         """Read every sheet; return the attempts whose paper does not verify, or is another certificate's."""
         uvci_of = {job.job_id: job.uvci for job in self._jobs(posted)}
-        papers = self._stack.read_back()
-        return [
-            paper.attempt for paper in papers if not paper.reads or paper.uvci != uvci_of.get(job_of(paper.attempt))
-        ]
+        trust, now = self._stack.trust_list(), datetime.now(UTC)
+        wrong = []
+        for name, printer in self._stack.printers.items():
+            for page in printer.pages():
+                try:
+                    paper = read_paper(name, page, trust=trust, now=now)
+                except LabError:  # half a document came out
+                    wrong.append(page.job_name)
+                    continue
+                if not paper.reads or paper.uvci != uvci_of.get(job_of(page.job_name)):
+                    wrong.append(page.job_name)
+        return wrong
 
     def _figures(
         self,
