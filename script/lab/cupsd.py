@@ -113,11 +113,11 @@ class Cupsd:
         self._process = self._processes.spawn(command, self.log / "cupsd.out", {"DBUS_SYSTEM_BUS_ADDRESS": self._bus})
         wait_until(self._answers, 15, f"cupsd (see {self.log}/error_log)")
 
-    def stop(self) -> None:
+    def stop(self, patience_s: float = 30.0) -> None:
         """SIGTERM, as an init system stops it, and wait; it ends its filters and backends itself."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=patience_s)
 
     def kill(self) -> None:
         """Kill -9. Filters and backends at work go on without it, as they do on a real machine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -54,26 +55,26 @@ class Service:
         """Compile forms for the stamp, so that the first page is stamped too."""
         command = [sys.executable, "-m", "printsvc", "forms", "compile", *forms]
         environment = self._environment | {"PRINTSVC_DATA_DIR": str(self.data_dir)}
-        ended = self._processes.spawn(command, self._log, environment).wait(timeout=300)
+        ended = self._processes.spawn(command, self._log, environment).wait(timeout=900)
         if ended != 0:
             raise RuntimeError(f"a form cannot be compiled: see {self._log}")
 
-    def start(self) -> None:
-        """Start, and return when it is ready. Raises LabError where it is not within 60 s."""
+    def start(self, patience_s: float = 60.0) -> None:
+        """Start, and return when it is ready. Raises LabError where it is not in time."""
         command = [sys.executable, "-m", "printsvc", "up", "--data-dir", str(self.data_dir), "--port", str(self.port)]
         self._process = self._processes.spawn(command, self._log, self._environment)
-        wait_until(self._ready, 60, f"the service (see {self._log})", poll_s=0.05)
+        wait_until(self._ready, patience_s, f"the service (see {self._log})", poll_s=0.05)
 
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
             kill_session(self._process)
 
-    def stop(self) -> None:
-        """SIGTERM, and wait."""
+    def stop(self, patience_s: float = 60.0) -> None:
+        """SIGTERM, and wait. Raises TimeoutExpired where it does not end in time."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=patience_s)
 
     def api(self, role: str = "platform") -> Api:
         """Return a client with the development token of `platform` or `admin`."""
@@ -107,6 +108,22 @@ class Agent:
         if self._process is not None:
             kill_session(self._process)
 
+    def stop(self, patience_s: float = 60.0) -> None:
+        """SIGTERM, and wait. Raises TimeoutExpired where it does not end in time."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(timeout=patience_s)
+
+    def pause(self) -> None:
+        """SIGSTOP: it holds what it holds and does nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT, after `pause`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -126,7 +143,8 @@ class Stack:
 
     `told` is called with a line of what is being done. `service_environment` adds PRINTSVC_… settings. `forms` are
     compiled first; without, the service does so while its first pages go through WeasyPrint. `agent_url` gives, for the
-    service's URL, the one that agents call: that of a line in between.
+    service's URL, the one that a site's agent calls, that of a line in between; it is asked for each site, in order.
+    `patience_s` is how long the service may take to start.
     """
 
     def __init__(
@@ -139,6 +157,7 @@ class Stack:
         agent_environment: dict[str, str] | None = None,
         forms: Sequence[str] = (),
         agent_url: Callable[[str], str] = lambda url: url,
+        patience_s: float = 60.0,
     ) -> None:
         self.root = root.resolve()
         self.logs = self.root / "logs"
@@ -160,8 +179,8 @@ class Stack:
                 told("compiling the form")
                 self.service.compile_forms(*forms)
             told("starting the service")
-            self.service.start()
-            self._agent_url = agent_url(self.service.url)
+            self.service.start(patience_s)
+            self._agent_url = agent_url
             for number, plan in enumerate(plans, start=1):
                 told(f"starting site {plan.site_id}: an agent and two printers")
                 self.sites[plan.site_id] = self._start_site(number, plan)
@@ -188,19 +207,19 @@ class Stack:
         """Every printer of every site, by queue name."""
         return self.lab.printers
 
-    def post_doses(self, lines: Sequence[bytes], batch: int = 200) -> list[dict[str, Any]]:
+    def post_doses(self, lines: Sequence[bytes], batch: int = 200, *, patience_s: float = 60.0) -> list[dict[str, Any]]:
         """Post NDJSON lines; return an answer for each. Raises ApiError when the service does not take them."""
         answers: list[dict[str, Any]] = []
         for start in range(0, len(lines), batch):
             part = lines[start : start + batch]
-            answer = self._post_until_taken(b"\n".join(part) + b"\n")
+            answer = self._post_until_taken(b"\n".join(part) + b"\n", patience_s)
             got = answer.lines()
             if len(got) != len(part):
                 raise ApiError(f"{len(part)} lines posted, {len(got)} answered")
             answers += got
         return answers
 
-    def _post_until_taken(self, body: bytes, patience_s: float = 60.0) -> Answer:
+    def _post_until_taken(self, body: bytes, patience_s: float) -> Answer:
         """Post as the Platform does: again and again until there is an answer. A replay makes nothing twice."""
         deadline = time.monotonic() + patience_s
         while True:
@@ -270,7 +289,7 @@ class Stack:
             self.lab.add_queue(name, printers[name])
         state_dir = self.root / "agents" / f"site{number}"
         environment = self._agent_environment | {
-            "PRINTSVC_SPOOLER_URL": self._agent_url,
+            "PRINTSVC_SPOOLER_URL": self._agent_url(self.service.url),
             "PRINTSVC_SPOOLER_STATE_DIR": str(state_dir),
             "PRINTSVC_SPOOLER_CUPS_HOST": self.lab.host,
             "PRINTSVC_SPOOLER_CUPS_PORT": str(self.lab.port),
