@@ -32,6 +32,7 @@ _NOT_MACHINE_READABLE = re.compile(r"[^A-Z<]+")
 _FILLERS = re.compile(r"<{2,}")
 
 
+@lru_cache(maxsize=1024)  # a name is written in the code and on the paper
 def transliterate(name: str) -> str:
     """Return `name` as `^[A-Z<]*$`, at most 80 characters; empty where nothing of it can be written in A-Z."""
     # Composed first, so that Ä is the letter of the table and not A with a mark.

@@ -8,6 +8,7 @@ file that was written and not yet entered in the ledger is written again, under 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -24,13 +25,12 @@ from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
-from printsvc.domain.uvci import Uvci
 from printsvc.errors import InputError, PrintsvcError, Problem
-from printsvc.flows.intake import parse_event
-from printsvc.flows.issue import CertificateOrder, make_certificates, make_job
-from printsvc.flows.page import page_of
+from printsvc.flows.intake import VALUE_SETS, parse_event
+from printsvc.flows.issue import CertificateOrder, make_certificates
 from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
+from printsvc.issuing.page import page_of
 from printsvc.render.draw import Drawn
 from printsvc.store.doses import ISSUED, StoredDose
 
@@ -175,8 +175,8 @@ class Issuer:
         if site is None:
             site = self._sites[event.site_id] = Site(SiteId(event.site_id), event.site_id, DEFAULT_AUTHORITY)
         dose = StoredDose(0, "bulk", event, event.identity, ISSUED, (), "", run.started_at, certificate)
-        job = make_job(Uvci(certificate.uvci), event.site_id, form=run.form, job_id="", now=run.started_at)
-        return page_of(dose, job=job, site=site, others=(), site_names={site.site_id: site.name})
+        names: dict[str, str] = {site.site_id: site.name}
+        return page_of(dose, copy_number=1, site=site, others=(), site_names=names, values=VALUE_SETS)
 
 
 def read_event(text: bytes, *, now: datetime) -> DoseEvent:
@@ -208,19 +208,45 @@ def file_name(uvci: str) -> str:
 
 def write_whole(path: Path, body: bytes) -> None:
     """Write a file that is either not there or whole, whenever this process is killed."""
-    new = f"{path}.new"
     try:
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = _open_nameless(path.parent)
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        file = _open_nameless(path.parent)
+    if file is not None:
+        try:
+            _write(file, body)
+            # A name at the end: one change of the folder, where a name and another one are three. Any descriptor makes
+            # it a linkat, which follows the link.
+            os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)
+            return
+        except (FileExistsError, FileNotFoundError):  # it is to be replaced; there is no /proc
+            pass
+        finally:
+            os.close(file)
+    new = f"{path}.new"
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        view = memoryview(body)
-        while view:
-            view = view[os.write(file, view) :]
+        _write(file, body)
     finally:
         os.close(file)
     os.rename(new, path)
+
+
+def _open_nameless(folder: Path) -> int | None:
+    """A file without a name, None where the file system has none such."""
+    try:
+        return os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            return None
+        raise
+
+
+def _write(file: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(file, view) :]
 
 
 def _invalid(line: Line, event: DoseEvent | None, error: PrintsvcError) -> LineResult:

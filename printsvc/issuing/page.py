@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Protocol
 
 from printsvc.credential.translit import name_line
@@ -197,5 +198,6 @@ def _day(day: date) -> str:
     return f"{day.day:02d}/{day.month:02d}/{day.year}"
 
 
+@lru_cache(maxsize=1024)  # of doses given and certificates made one after the other there are few
 def _local_day(moment: datetime) -> str:
     return _day(moment.astimezone(VIETNAM_TIME).date())

@@ -43,16 +43,18 @@ from printsvc.render.pool import RenderPool
 FORM = FormId("a4/43-2022")
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
 PERSONS = 4_000  # of a process, in memory; then the first one comes again, with another UVCI
-FILES = 20_000  # of a process, at most: then the first one is overwritten
+FILES = 40_000  # of a process, at most: then the first one is overwritten
 WARM = 1_000
 SLOW_PERSONS = 16
 ROUNDS = 6
 BLOCK = 64  # certificates made at once, as in a bulk run
 MEMORY_COUNT = 200_000
 SECONDS = 60.0
-# Of the time: signed stamps, one by one, stamps alone, WeasyPrint, both in one process alone, the loop, other programs.
+OUT_OF_TIME = 1e9
+# Of the time: signed stamps, one by one, stamps alone, WeasyPrint, both in one process alone, the loop, other programs,
+# and new processes that only sign and stamp.
 SHARES = {
-    "signed": 0.26,
+    "signed": 0.2,
     "singly": 0.04,
     "unsigned": 0.08,
     "slow": 0.22,
@@ -60,6 +62,7 @@ SHARES = {
     "alone_slow": 0.14,
     "loop": 0.06,
     "peers": 0.06,
+    "memory": 0.06,
 }
 
 
@@ -108,7 +111,7 @@ class Bench:
         source = dose_events(plan.seed, now=NOW, first=number * PERSONS)
         self.events = [parse_event(document, now=NOW) for document in itertools.islice(source, PERSONS)]
         self.pages = self._pages(self.events[:SLOW_PERSONS])
-        self.made = 0
+        self.made = self.others = 0
         # WeasyPrint gets its QR ready, and each page once before it counts: then it knows which sizes fit.
         setattr(template, "encode_qr", cache(qr.encode_qr))  # noqa: B010 - no part of the module's interface
         for page in self.pages:
@@ -118,7 +121,7 @@ class Bench:
         self._peers: dict[str, peers.Peer] = {}
 
     def peer(self, name: str, seconds: float) -> Turn:
-        """Draw with one of the others; the first page, in which it opens its fonts, is not counted."""
+        """Sign, draw with one of the others, write; the first page, in which it opens its fonts, is not counted."""
         if name not in self._peers:
             library = self.drawer.library
             found = self._peers[name] = peers.open_peer(name, library, FORM, library.sample(FORM), self.folder)
@@ -127,7 +130,11 @@ class Bench:
         begun = now = time.perf_counter()
         while now < begun + seconds:
             number = turn.count % SLOW_PERSONS
-            turn.bytes += len(self._peers[name].draw(self.pages[number], self.codes[number]))
+            (page,) = self._pages(self.events[number : number + 1])  # signed anew, as each of ours is
+            pdf = self._peers[name].draw(page, self.codes[number])
+            self.others += 1
+            write_whole(self.folder / name / f"{self.others}.pdf", pdf)
+            turn.bytes += len(pdf)
             turn.count += 1
             now = time.perf_counter()
         turn.seconds = now - begun
@@ -221,7 +228,7 @@ class Bench:
             times.append(tick())
             for number, pdf in enumerate(stamped):
                 assert isinstance(pdf, bytes), "the others were left out"
-                write_whole(self.folder / f"split-{number}.pdf", pdf)
+                write_whole(self.folder / "split" / f"{start + number}.pdf", pdf)
             times.append(tick())
             sign, words, stamp, _, drawn, write = (after - before for before, after in itertools.pairwise(times))
             parts = {"sign": sign, "page": words, "qr": drawn, "shape": stamp - drawn, "write": write}
@@ -290,6 +297,11 @@ def run(plan: Plan) -> dict[str, Any]:
             figures = _measure(plan, crew)
         finally:
             crew.close()
+        crew = Crew(plan, folder, work / "cache")
+        try:
+            figures |= _memory(plan, crew)
+        finally:
+            crew.close()
         return figures | asyncio.run(_loop_lag(plan, work / "cache", _share(plan, "loop") / 2))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -301,9 +313,7 @@ def _share(plan: Plan, part: str) -> float:
 
 def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
     say("warming up")
-    out_of_time = 1e9
-    crew.ask("signed", min(WARM, plan.count or WARM), out_of_time)
-    before = crew.ask("rss")
+    crew.ask("signed", min(WARM, plan.count or WARM), OUT_OF_TIME)
     signed, singly, unsigned, slow, alone, alone_slow = ([Turn() for _ in range(plan.processes)] for _ in range(6))
     others = {name: [Turn() for _ in range(plan.processes)] for name in peers.NAMES if not peers.missing(name)}
     rates = []
@@ -314,7 +324,7 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
             turns = crew.ask("signed", 10**9, _share(plan, "signed") / rounds)
         else:
             share = plan.count // plan.processes
-            turns = crew.ask("signed", share * (number + 1) // rounds - share * number // rounds, out_of_time)
+            turns = crew.ask("signed", share * (number + 1) // rounds - share * number // rounds, OUT_OF_TIME)
         rates.append(sum(turn.per_s for turn in turns))
         _add(signed, turns)
         _add(singly, crew.ask("singly", _share(plan, "singly") / rounds))
@@ -325,13 +335,6 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
         _add(alone, crew.ask("signed", 10**9, _share(plan, "alone") / rounds, alone=True))
         _add(alone_slow, crew.ask("slow", _share(plan, "alone_slow") / rounds, alone=True))
     split = crew.ask("split", 500, alone=True)[0]
-    made = WARM + sum(turn.count for turn in (*signed, *singly, *alone))
-    if plan.count is None and plan.seconds is None and made < MEMORY_COUNT:
-        say("memory")
-        crew.ask("signed", -(-(MEMORY_COUNT - made) // plan.processes), out_of_time)
-        made = MEMORY_COUNT
-    after = crew.ask("rss")
-    worst = max(range(plan.processes), key=lambda number: after[number] - before[number])
     every, slow_every, one_by_one = _sum(signed), _sum(slow), _sum(singly)
     ways = dict(every.ways)
     per_s = {name: round(sum(turn.per_s for turn in turns), 1) for name, turns in others.items()}
@@ -354,9 +357,6 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
         "ratio_unsigned": round(_sum(unsigned).per_s / slow_every.per_s, 1),
         "peers": {name: per_s.get(name) or peers.missing(name) for name in peers.NAMES},
         "ratio_fastest_peer": round(whole / max(per_s.values()), 1) if per_s else None,
-        "rss_mb_start": round(before[worst], 1),
-        "rss_mb_end": round(after[worst], 1),
-        "rss_certificates": made,
         "certificates_per_s_of_rounds": [round(rate, 1) for rate in rates],
         "split": split,
         "way_out": {
@@ -366,6 +366,24 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
         "processes": plan.processes,
         "certificates": every.count,
         "seed": plan.seed,
+    }
+
+
+def _memory(plan: Plan, crew: Crew) -> dict[str, Any]:
+    """The process that grows most, of some that have seen no other program."""
+    say("memory")
+    crew.ask("signed", min(WARM, plan.count or WARM), OUT_OF_TIME)
+    before = crew.ask("rss")
+    if plan.seconds is not None:
+        turns = crew.ask("signed", 10**9, _share(plan, "memory"))
+    else:
+        turns = crew.ask("signed", (plan.count or MEMORY_COUNT) // plan.processes, OUT_OF_TIME)
+    after = crew.ask("rss")
+    worst = max(range(plan.processes), key=lambda number: after[number] - before[number])
+    return {
+        "rss_mb_start": round(before[worst], 1),
+        "rss_mb_end": round(after[worst], 1),
+        "rss_certificates": sum(turn.count for turn in turns),
     }
 
 

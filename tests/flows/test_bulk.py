@@ -21,7 +21,7 @@ from printsvc.credential.trust import make_trust_list
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import StateError
 from printsvc.flows import bulkrun
-from printsvc.flows.bulk import LineStatus, Run, file_name, opaque_of
+from printsvc.flows.bulk import LineStatus, Run, file_name, opaque_of, write_whole
 from printsvc.flows.bulkrun import ISSUED, REPORT, Progress, WorkerSetup, begin, issue_file, start_issuer
 from printsvc.flows.services import FormChoice
 from printsvc.render.draw import Drawn, RenderSetup, Way
@@ -283,6 +283,21 @@ def test_every_dose_has_its_own_number_which_depends_on_the_secret(secret: bytes
 
 def test_a_files_name_is_the_uvcis_opaque_part() -> None:
     assert file_name("URN:UVCI:01:VN:3F0A77#:") == "3f/3F0A77.pdf"
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_a_file_is_written_whole_under_its_name_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nameless: bool
+) -> None:
+    if not nameless:
+        monkeypatch.setattr("printsvc.flows.bulk._open_nameless", lambda folder: None)
+        (tmp_path / "3f").mkdir()
+    path = tmp_path / "3f" / "3F0A.pdf"
+    for body in (b"first", b"a second one that is longer", b""):
+        write_whole(path, body)
+        assert path.read_bytes() == body
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert [one.name for one in path.parent.iterdir()] == ["3F0A.pdf"]
 
 
 def test_the_ledger_never_enters_a_dose_twice(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ def list_statics(tree: Merged) -> list[tuple[Condition, bytes]]:
         if not node.kids and node.label != b"q":
             return [(condition, node.label + b"\n")]
         inner = [piece for kid in node.kids for piece in walk(kid, condition)]
-        if not inner or not node.label:
+        # A state that is kept by one pair of brackets need not be kept by two.
+        only = node.kids[0] if len(node.kids) == 1 else None
+        doubled = node.label == b"q" and only is not None and only.label == b"q" and not only.condition
+        if not inner or not node.label or doubled:
             return inner
         return [(condition, node.label + b"\n"), *inner, (condition, b"Q\n" if node.label == b"q" else b"EMC\n")]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
+import deflate
 import uharfbuzz as hb
 
 from printsvc.render.compiler import faces as faces_of
@@ -16,7 +17,7 @@ from printsvc.render.compiler.objects import ObjectTable
 from printsvc.render.compiler.survey import Survey
 from printsvc.render.fonts import font_bytes
 from printsvc.render.stamp.compiled import Face, FontProgram, Page, Static
-from printsvc.render.stamp.fontfile import FontFile, glyph_string
+from printsvc.render.stamp.fontfile import BEST, FontFile, glyph_string
 from printsvc.render.template import FormLibrary
 
 _TF: Final = re.compile(rb"/(\S+) (\S+) Tf")
@@ -81,7 +82,7 @@ def put_fonts(
         unicode = faces_of.to_unicode(font.texts)
         if unicode not in tables:
             tables[unicode] = table.number()
-            table.put_stream(tables[unicode], _PACKED, zlib.compress(unicode, 9))
+            table.put_stream(tables[unicode], _PACKED, bytes(deflate.zlib_compress(unicode, BEST)))
         file = _put_font(table, number, font, fonts[name], opened[name], tables[unicode])
         program = _program(file, font, numbering.fixed, always[name])
         if shown[name].keys() == always[name]:

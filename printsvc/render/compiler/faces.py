@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
@@ -107,12 +106,8 @@ def number_glyphs(fonts: Iterable[tuple[hb.Face, Mapping[int, str], Set[int]]]) 
         first |= {texts[glyph] for glyph in there if glyph in texts}
         every |= set(texts.values())
         spare = max(spare, sum(glyph not in texts for glyph in there))
-    return Numbering(tuple(sorted(first, key=_letter)), spare, tuple(sorted(every, key=_letter)))
-
-
-def _letter(text: str) -> str:
-    """A key to sort by: letters beside those that they are with marks, as these have one width."""
-    return unicodedata.normalize("NFD", text)
+    # In the order of their code points, so that tables which lead from one to the other are of ranges.
+    return Numbering(tuple(sorted(first)), spare, tuple(sorted(every)))
 
 
 def _open(face: hb.Face, glyphs: Iterable[int]) -> TTFont:
@@ -216,15 +211,17 @@ def widths_array(widths: Sequence[int | None]) -> bytes:
 
 def to_unicode(texts: Sequence[str]) -> bytes:
     """Return a ToUnicode CMap for what glyphs 0, 1, 2… show ("": nothing), uncompressed."""
-    ranges: list[tuple[int, list[str]]] = []
+    ranges: list[tuple[int, str, int]] = []  # the first code, its text, how many
     for code, text in enumerate(texts):
         if not text:
             continue
-        # A range is within codes of one high byte (ISO 32000-1, 9.10.3).
-        if ranges and code % 256 and ranges[-1][0] + len(ranges[-1][1]) == code:
-            ranges[-1][1].append(text)
+        begin, first, count = ranges[-1] if ranges else (code, "", 0)
+        # A range is within codes of one high byte, and so are the characters (ISO 32000-1, 9.10.3).
+        goes_on = len(first) == len(text) == 1 and ord(text) == ord(first) + count and ord(text) % 256
+        if goes_on and code == begin + count and code % 256:
+            ranges[-1] = begin, first, count + 1
         else:
-            ranges.append((code, [text]))
+            ranges.append((code, text, 1))
     lines = [
         b"/CIDInit /ProcSet findresource begin", b"12 dict begin", b"begincmap",
         b"/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def", b"/CMapName/Adobe-Identity-UCS def",
@@ -233,9 +230,10 @@ def to_unicode(texts: Sequence[str]) -> bytes:
     for at in range(0, len(ranges), 100):
         some = ranges[at : at + 100]
         lines.append(b"%d beginbfrange" % len(some))
-        for begin, shown in some:
-            listed = b"".join(b"<%s>" % text.encode("utf-16-be").hex().encode() for text in shown)
-            lines.append(b"<%04x><%04x>[%s]" % (begin, begin + len(shown) - 1, listed))
+        lines += [
+            b"<%04x><%04x><%s>" % (begin, begin + count - 1, text.encode("utf-16-be").hex().encode())
+            for begin, text, count in some
+        ]
         lines.append(b"endbfrange")
     lines += [b"endcmap", b"CMapName currentdict /CMap defineresource pop", b"end", b"end"]
     return b"\n".join(lines)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import deflate
 import pydyf
 
 from printsvc.render.compiler.merge import Merged, both
 from printsvc.render.stamp.compiled import Branch, Condition, Loose
-from printsvc.render.stamp.fontfile import stream_object
+from printsvc.render.stamp.fontfile import BEST, stream_object
 
 _REFERENCE: Final = re.compile(rb"(\d+) 0 R")
 
@@ -84,7 +84,7 @@ class ObjectTable:
         data = b"\n".join(pydyf._to_bytes(item) for item in stream.stream)
         if b"/Filter" in about:
             return about, data
-        return about + b"/Filter/FlateDecode", zlib.compress(data, 9)
+        return about + b"/Filter/FlateDecode", bytes(deflate.zlib_compress(data, BEST))
 
 
 def _is_nothing(node: Merged) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import compress, islice
+from itertools import compress, islice, pairwise
 from typing import Final, cast
 
 import deflate
@@ -19,19 +19,18 @@ from numpy.typing import NDArray
 
 from printsvc.render.stamp.compiled import FontProgram
 
-FAST: Final = 8  # libdeflate's level for what is one person's: 1 takes a third of the time, and 300 bytes more of each
-_WORD: Final = 1 << 32
+FAST: Final = 1  # libdeflate's level for what is one person's: 8 takes twice the time, and spares 250 bytes of each
+BEST: Final = 12  # the level for what is kept
+_WORD: Final = (1 << 32) - 1
 _ADLER: Final = 65521
 _MAGIC: Final = 0xB1B0AFBA  # what the words of a whole font add up to (OpenType, `head`)
 _HEADER: Final = (0x00010000, 7, 64, 2, 48)  # TrueType outlines in seven tables
 _DIRECTORY: Final = struct.Struct(">IHHHH" + "4sIII" * 7)
-_HEADER_SUM: Final = 0x00010000 + (7 << 16 | 64) + (2 << 16 | 48)
 _STORED: Final = struct.Struct("<BHH")
-
-
-_TAGS: Final = (b"cmap", b"glyf", b"head", b"hhea", b"hmtx", b"loca", b"maxp")
-_TAG_VALUES: Final = {tag: int.from_bytes(tag) for tag in _TAGS}
 _CMAP: Final = struct.Struct(">HHHHIHHHHHHH")
+_TAGS: Final = (b"cmap", b"glyf", b"head", b"hhea", b"hmtx", b"loca", b"maxp")
+_SUM_AT, _PLACE_AT, _LENGTH_AT = ({tag: 3 + 4 * i + part for i, tag in enumerate(_TAGS)} for part in (1, 2, 3))
+_ADJUSTMENT_AT: Final = _DIRECTORY.size // 4 + 2  # `head` comes right after; in words, as the three above
 _ESCAPED: Final = {ord("("): "\\(", ord(")"): "\\)", ord("\\"): "\\\\", 13: "\\r", 10: "\\n"}
 _KEPT: Final = 256  # files of a program
 
@@ -54,16 +53,21 @@ class FontFile:
         fixed, self._outlines = program.outlines[: program.fixed], program.outlines[program.fixed :]
         lead = b"".join([*(data for _, data in program.tables), *fixed])
         self._lead_size, self._lead_check = len(lead), zlib.adler32(lead)
-        self._head = program.head + bytes(-len(program.head) % 4)
-        self._entries: dict[bytes, tuple[int, int, int]] = {}
+        entries = dict.fromkeys(_TAGS, (0, 0, 0))
+        head = program.head + bytes(-len(program.head) % 4)
         at = _DIRECTORY.size
         for tag, data, length in (
-            ("head", self._head, len(program.head)),
+            ("head", head, len(program.head)),
             *((tag, data, len(data)) for tag, data in program.tables),
         ):
-            self._entries[tag.encode()] = (_sum(data), at, length)
+            entries[tag.encode()] = (_sum(data) & _WORD, at, length)
             at += len(data)
         self._glyf = at
+        # The directory and `head`, in words; nothing yet where a font's own tables are named.
+        first = _DIRECTORY.pack(*_HEADER, *(one for tag in _TAGS for one in (tag, *entries[tag]))) + head
+        self._first = np.frombuffer(first, dtype=">u4").astype(np.int64)
+        # What these add up to, with the tables that never change and `head` once more: it is a table too.
+        self._first_sum = int(self._first.sum()) + sum(_sum(data) for _, data in program.tables)
         self._fixed_size = sum(map(len, fixed))
         self._fixed_sum = sum(map(_sum, fixed))
         # Half lengths, as `loca` has them.
@@ -111,63 +115,62 @@ class FontFile:
         middle = np.zeros((len(sets), loca_words + count), dtype=">u4")
         middle.view(">u2")[:, 1 : count + 1] = self._loca + np.cumsum(halves, axis=1)
         middle[:, loca_words:] = there * self._metrics
-        loca_sums = middle[:, :loca_words].sum(axis=1, dtype=np.int64).tolist()
-        metrics_sums = middle[:, loca_words:].sum(axis=1, dtype=np.int64).tolist()
-        own_sums = (own_there @ self._outline_sums).tolist()
+        outlines = [b"".join(compress(self._outlines, mine)) for mine in own_there.tolist()]
+        cmaps = self._cmaps(shown)
+        glyf_length = self._fixed_size + 2 * halves.sum(axis=1)
+        loca_at = self._glyf + glyf_length
+        cmap_at = loca_at + 4 * (loca_words + count)
+        own = (
+            (b"glyf", self._fixed_sum + own_there @ self._outline_sums, self._glyf, glyf_length),
+            (b"loca", middle[:, :loca_words].sum(axis=1, dtype=np.int64), loca_at, 2 * count + 2),
+            (b"hmtx", middle[:, loca_words:].sum(axis=1, dtype=np.int64), loca_at + 4 * loca_words, 4 * count),
+            (b"cmap", np.array([_sum(table) for table in cmaps]), cmap_at, np.array([len(table) for table in cmaps])),
+        )
+        firsts = np.tile(self._first, (len(sets), 1))
+        total: NDArray[np.int64] = np.full(len(sets), self._first_sum)
+        for tag, checksum, place, length in own:
+            firsts[:, _SUM_AT[tag]] = checksum & _WORD
+            firsts[:, _PLACE_AT[tag]] = place
+            firsts[:, _LENGTH_AT[tag]] = length
+            total = total + 2 * checksum + place + length  # as a table, and what its entry says
+        firsts[:, _ADJUSTMENT_AT] = (_MAGIC - total) & _WORD
         return [
-            self._join(compress(self._outlines, mine), own_sum, row.tobytes(), loca_sum, metrics_sum, self._cmap(shows))
-            for mine, own_sum, row, loca_sum, metrics_sum, shows in zip(
-                own_there.tolist(), own_sums, middle, loca_sums, metrics_sums, shown, strict=True
-            )
+            self._join(first.tobytes(), b"".join(tail))
+            for first, *tail in zip(firsts.astype(">u4"), outlines, map(_bytes, middle), cmaps, strict=True)
         ]
 
-    def _join(
-        self, outlines: Iterable[bytes], own_sum: int, middle: bytes, loca_sum: int, metrics_sum: int, cmap: bytes
-    ) -> bytes:
-        """The stream object: `middle` is `loca`, filled up, and `hmtx`; sums are those of the words of a table."""
-        count, program = self._count, self._program
-        own = b"".join(outlines)
-        tail = b"".join([own, middle, cmap])
-        tail_at = self._glyf + self._fixed_size
-        metrics_at = tail_at + len(own) + len(middle) - 4 * count
-        entries = self._entries | {
-            b"glyf": (self._fixed_sum + own_sum, self._glyf, self._fixed_size + len(own)),
-            b"loca": (loca_sum, tail_at + len(own), 2 * count + 2),
-            b"hmtx": (metrics_sum, metrics_at, 4 * count),
-            b"cmap": (sum(struct.unpack(f">{len(cmap) // 4}I", cmap)), metrics_at + 4 * count, len(cmap)),
-        }
-        words: list[bytes | int] = []
-        total = _HEADER_SUM
-        for tag in _TAGS:
-            checksum, offset, length = entries[tag]
-            words += (tag, checksum % _WORD, offset, length)
-            total += _TAG_VALUES[tag] + 2 * (checksum % _WORD) + offset + length  # as an entry, and as a table
-        head = self._head[:8] + ((_MAGIC - total) % _WORD).to_bytes(4) + self._head[12:]
-        first = _DIRECTORY.pack(*_HEADER, *words) + head
+    def _join(self, first: bytes, tail: bytes) -> bytes:
+        """The stream object of a font: `first`, what never changes, and `tail`."""
         check = zlib.adler32(tail, joined_check(zlib.adler32(first), self._lead_check, self._lead_size))
         data = b"".join(
             [
                 b"\x78\x01", _STORED.pack(0, len(first), len(first) ^ 0xFFFF), first,
-                program.lead, deflate.deflate_compress(tail, FAST), check.to_bytes(4),
+                self._program.lead, deflate.deflate_compress(tail, FAST), check.to_bytes(4),
             ]
         )  # fmt: skip
         size = len(first) + self._lead_size + len(tail)
         return stream_object(self.number, b"/Length1 %d/Filter/FlateDecode" % size, data)
 
-    def _cmap(self, shown: NDArray[np.bool_]) -> bytes:
-        """The table of the glyphs that are shown, a segment of format 4 each.
+    def _cmaps(self, shown: NDArray[np.bool_]) -> list[bytes]:
+        """The tables of the glyphs that are shown, a segment of format 4 each, filled up.
 
-        It has no others: hinters measure a font by the letters they find in it, as if an empty one were drawn so.
+        They have no others: hinters measure a font by the letters they find in it, as if an empty one were drawn so.
         """
-        chosen = shown[self._coded]
-        points, deltas = self._code_points[chosen].tobytes(), self._deltas[chosen].tobytes()
-        count = len(points) // 2 + 1
-        power = 1 << (count.bit_length() - 1)
-        length = 16 + 8 * count
-        table = _CMAP.pack(
-            0, 1, 3, 1, 12, 4, length, 0, 2 * count, 2 * power, power.bit_length() - 1, 2 * (count - power)
-        ) + b"".join([points, b"\xff\xff\0\0", points, b"\xff\xff", deltas, b"\0\1", bytes(2 * count)])
-        return table + bytes(-len(table) % 4)
+        chosen = shown[:, self._coded]
+        places = np.nonzero(chosen)[1]
+        points, deltas = self._code_points[places].tobytes(), self._deltas[places].tobytes()
+        ends = (2 * chosen.sum(axis=1).cumsum()).tolist()
+        return [_cmap(points[start:end], deltas[start:end]) for start, end in pairwise([0, *ends])]
+
+
+def _cmap(points: bytes, deltas: bytes) -> bytes:
+    count = len(points) // 2 + 1
+    power = 1 << (count.bit_length() - 1)
+    length = 16 + 8 * count
+    table = _CMAP.pack(
+        0, 1, 3, 1, 12, 4, length, 0, 2 * count, 2 * power, power.bit_length() - 1, 2 * (count - power)
+    ) + b"".join([points, b"\xff\xff\0\0", points, b"\xff\xff", deltas, b"\0\1", bytes(2 * count)])
+    return table + bytes(-len(table) % 4)
 
 
 def glyph_string(code: int) -> str:
@@ -180,6 +183,10 @@ def joined_check(first: int, second: int, length: int) -> int:
     low = (first & 0xFFFF) - 1
     high = (first >> 16) + (second >> 16) + length * low
     return high % _ADLER << 16 | (low + (second & 0xFFFF)) % _ADLER
+
+
+def _bytes(row: NDArray[np.uint32]) -> bytes:
+    return row.tobytes()
 
 
 def _sum(data: bytes) -> int:

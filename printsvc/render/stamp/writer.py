@@ -1,40 +1,43 @@
 """A PDF put together from stretches of bytes that were made once; what is a person's own is joined on.
 
-A file is: header and streams that every certificate has; what goes with the form's variant (the static content, and one
-object stream with all that is no stream); the person's own streams; one cross-reference stream.
+A file is: header and streams that every certificate has; what goes with the form's variant (the static content, one
+object stream with all that is no stream, and the cross-reference stream of all these); the person's own streams; a
+short cross-reference stream of those alone, which leads to the other (/Prev; ISO 32000-1, 7.5.8.4). So the table of
+half a thousand objects is made and compressed once for all persons.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 from typing import Final
 
 import deflate
 import numpy as np
-from numpy.typing import NDArray
 
 from printsvc.render.stamp.axes import SIZE, holds
 from printsvc.render.stamp.compiled import CompiledForm
-from printsvc.render.stamp.fontfile import FAST, FontFile, stream_object
+from printsvc.render.stamp.fontfile import BEST, FAST, FontFile, stream_object
 
 _PACKED: Final = b"/Filter/FlateDecode"
 _IMAGE: Final = b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1"
 _HEADER: Final = b"%PDF-1.7\n%\xf0\x9f\x96\xa4\n"
 _ENTRY: Final = 6  # bytes of an entry: its kind, 3 of offset or holder, 2 of index in the holder
+_PLAIN: Final = 0x01000000  # an entry without its index: the kind of an object that stands by itself, and its offset
 # PNG's filter of every row: an entry less the one before, byte by byte, so that a neighbour's in an object stream packs
 # to next to nothing. pyHanko 0.38, which seals these files, reads the filters 0 and 1 wrongly.
 _UP: Final = 2
 KEPT_VARIANTS: Final = 256
-_BEST: Final = 12  # libdeflate's level for what is kept
 
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """All up to the person's own objects, the entries with those filled in that lie before them, and the glyphs."""
+    """All up to the person's own objects, the last of it the cross-reference stream at `table_at`; and the glyphs."""
 
     data: bytes
-    entries: NDArray[np.uint8]
+    table_at: int
     glyphs: tuple[int, ...]
 
 
@@ -45,6 +48,20 @@ class FileWriter:
         self._form = form
         self.fonts = [FontFile(program) for program in form.programs]
         self._asked = [i for i, axis in enumerate(form.axes) if axis.kind != SIZE]
+        own = [*(page.text_number for page in form.pages), form.qr.image_number, *(font.number for font in self.fonts)]
+        # They are written by number, as the sections of a table must be (ISO 32000-1, table 17).
+        self._order = sorted(range(len(own)), key=own.__getitem__)
+        numbers = [*sorted(own), form.size + 1]
+        self._numbers = [number for number in range(form.size + 1) if number not in own]
+        self._rows = struct.Struct(">" + len(numbers) * "I")
+        self._end = (
+            b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/Prev %%d/ID[<%%s><%%s>]/W[1 3 0]/Index[%s]"
+            b"/Length %d>>\nstream\n%%s\nendstream\nendobj\nstartxref\n%%d\n%%%%%%%%EOF\n"
+            % (
+                form.size + 1, form.size + 2, form.root, form.info,
+                b" ".join(b"%d 1" % number for number in numbers), self._rows.size,
+            )
+        )  # fmt: skip
         self._variants: dict[tuple[int, ...], _Variant] = {}
 
     def glyphs(self, values: Sequence[int]) -> list[int]:
@@ -64,34 +81,18 @@ class FileWriter:
 
         `fonts` are the stream objects of each font program, `identity` is the file's in hex.
         """
-        form = self._form
         variant = self._variant(values)
-        entries = variant.entries.copy()
-        pieces = [variant.data]
-        at = len(variant.data)
         own = [
-            (page.text_number, stream_object(page.text_number, _PACKED, deflate.zlib_compress(content, FAST)))
-            for page, content in zip(form.pages, contents, strict=True)
+            stream_object(page.text_number, _PACKED, deflate.zlib_compress(content, FAST))
+            for page, content in zip(self._form.pages, contents, strict=True)
         ]
-        number = form.qr.image_number
-        own.append((number, stream_object(number, _IMAGE % (side, side), modules)))
-        own += [(font.number, stream) for font, stream in zip(self.fonts, fonts, strict=True)]
-        for number, data in own:
-            entries[number, :4] = tuple((0x01000000 + at).to_bytes(4))
-            pieces.append(data)
-            at += len(data)
-        entries[-1, :4] = tuple((0x01000000 + at).to_bytes(4))
-        filtered = np.full((len(entries), 1 + _ENTRY), _UP, dtype=np.uint8)
-        filtered[0, 1:] = entries[0]
-        np.subtract(entries[1:], entries[:-1], out=filtered[1:, 1:])
-        rows = deflate.zlib_compress(filtered.tobytes(), FAST)
-        pieces.append(
-            b"%d 0 obj\n<</Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/ID[<%s><%s>]/W[1 3 2]/Filter/FlateDecode"
-            b"/DecodeParms<</Predictor 12/Columns 6>>/Length %d>>\nstream\n%s\nendstream\nendobj\n"
-            b"startxref\n%d\n%%%%EOF\n"
-            % (form.size, form.size + 1, form.root, form.info, identity, identity, len(rows), rows, at)
-        )
-        return b"".join(pieces)
+        own.append(stream_object(self._form.qr.image_number, _IMAGE % (side, side), modules))
+        own += fonts
+        own = [own[place] for place in self._order]
+        places = list(accumulate(map(len, own), initial=_PLAIN + len(variant.data)))
+        rows = self._rows.pack(*places)
+        end = self._end % (variant.table_at, identity, identity, rows, places[-1] - _PLAIN)
+        return b"".join([variant.data, *own, end])
 
     def _variant(self, values: Sequence[int]) -> _Variant:
         key = tuple([values[axis] for axis in self._asked])
@@ -112,17 +113,26 @@ class FileWriter:
         contents = [b"".join(one.plain for one in page.statics if holds(one.condition, values)) for page in form.pages]
         streams = list(form.streams)
         for page, content in zip(form.pages, contents, strict=True):
-            packed = deflate.zlib_compress(content, _BEST)
+            packed = deflate.zlib_compress(content, BEST)
             streams.append((page.static_number, stream_object(page.static_number, _PACKED, packed)))
         streams.append((form.objects_number, _object_stream(form.objects_number, objects)))
         entries = np.zeros((form.size + 1, _ENTRY), dtype=np.uint8)
         for index, number in enumerate(sorted(objects)):
             entries[number] = tuple(b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2))
-        at = len(_HEADER)
-        for number, data in streams:
-            entries[number, :4] = tuple((0x01000000 + at).to_bytes(4))
-            at += len(data)
-        data = _HEADER + b"".join(data for _, data in streams)
+        places = list(accumulate((len(data) for _, data in streams), initial=len(_HEADER)))
+        for number, place in zip([*(number for number, _ in streams), form.size], places, strict=True):
+            entries[number, :4] = tuple((_PLAIN + place).to_bytes(4))
+        # Only its own objects: what a table calls free, a later one cannot use again (ISO 32000-1, 7.5.4).
+        entries = entries[self._numbers]
+        sections = [f"{run[0]} {len(run)}" for run in _runs(self._numbers)]
+        rows = np.full((len(entries), 1 + _ENTRY), _UP, dtype=np.uint8)
+        rows[0, 1:] = entries[0]
+        np.subtract(entries[1:], entries[:-1], out=rows[1:, 1:])
+        about = b"/Type/XRef/Size %d/Root %d 0 R/Info %d 0 R/W[1 3 2]/Index[%s]/Filter/FlateDecode/DecodeParms%s" % (
+            form.size + 1, form.root, form.info, " ".join(sections).encode(), b"<</Predictor 12/Columns 6>>",
+        )  # fmt: skip
+        table = stream_object(form.size, about, deflate.zlib_compress(rows.tobytes(), BEST))
+        data = b"".join([_HEADER, *(data for _, data in streams), table])
         glyphs = [0] * len(self.fonts)
         for page in form.pages:
             for static in page.statics:
@@ -130,7 +140,7 @@ class FileWriter:
                     for index, codes in static.glyphs:
                         for code in codes:
                             glyphs[index] |= self.fonts[index].bits(code)
-        return _Variant(data, entries, tuple(glyphs))
+        return _Variant(data, places[-1], tuple(glyphs))
 
 
 def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
@@ -140,5 +150,10 @@ def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
         offsets.append(b"%d %d" % (member, at))
         at += len(objects[member]) + 1
     head = b" ".join(offsets) + b"\n"
-    data = deflate.zlib_compress(head + b"\n".join(objects[member] for member in order), _BEST)
+    data = deflate.zlib_compress(head + b"\n".join(objects[member] for member in order), BEST)
     return stream_object(number, b"/Type/ObjStm/N %d/First %d/Filter/FlateDecode" % (len(order), len(head)), data)
+
+
+def _runs(numbers: Sequence[int]) -> list[list[int]]:
+    """The ascending numbers in stretches without a gap."""
+    return [[number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0])]
