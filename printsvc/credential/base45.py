@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from sys import byteorder
 
+from printsvc.credential.limits import MAX_HCERT_TEXT
 from printsvc.errors import NotHcertError
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
@@ -17,7 +18,15 @@ _NO_DIGIT = 0xFF
 # bytes.translate turns characters into digits in one pass of C.
 _DIGITS = bytes(ALPHABET.find(chr(code)) if chr(code) in ALPHABET else _NO_DIGIT for code in range(256))
 
+_GROUPS = 1 + MAX_HCERT_TEXT // 3
 
+
+def _lowest(groups: int) -> int:
+    """Return the number whose first byte of three is set, in each of so many groups."""
+    return int.from_bytes(b"\xff\0\0" * groups, "little")
+
+
+_LOWEST = _lowest(_GROUPS)
 _PAIRS = [low + high for high in ALPHABET for low in ALPHABET]
 
 
@@ -52,13 +61,15 @@ def parse_base45(text: str) -> bytes:
     if rest == 1:
         raise NotHcertError("base45", "The code is cut: a base45 text never has 3n + 1 characters.")
     whole = len(digits) - rest
-    # One sum for all groups: each has four bytes of one long number, so that no group reaches into the next.
-    low, middle, high = (_lanes(digits[place:whole:3]) for place in range(3))
-    groups = (low + 45 * middle + 2025 * high).to_bytes(4 * (whole // 3), "big")
-    if any(groups[1::4]):
+    # One sum for all groups: three bytes of one long number each, which 44 + 45 * 44 + 2025 * 44 does not overflow.
+    number = int.from_bytes(digits[:whole], "little")
+    lowest = _LOWEST if whole <= 3 * _GROUPS else _lowest(whole // 3)
+    number = (number & lowest) + 45 * (number >> 8 & lowest) + 2025 * (number >> 16 & lowest)
+    groups = number.to_bytes(whole, "little")
+    if groups[2::3].strip(b"\0"):
         raise NotHcertError("base45", "Three base45 characters stand for more than 65535.")
     words = bytearray(2 * (whole // 3))
-    words[0::2], words[1::2] = groups[2::4], groups[3::4]
+    words[0::2], words[1::2] = groups[1::3], groups[0::3]
     data = bytes(words)
     if rest:
         last = digits[-2] + 45 * digits[-1]
@@ -66,10 +77,3 @@ def parse_base45(text: str) -> bytes:
             raise NotHcertError("base45", "Two base45 characters stand for more than 255.")
         data += bytes((last,))
     return data
-
-
-def _lanes(digits: bytes) -> int:
-    """Return a number whose 32-bit words, from the highest on, are these digits."""
-    lanes = bytearray(4 * len(digits))
-    lanes[3::4] = digits
-    return int.from_bytes(lanes, "big")

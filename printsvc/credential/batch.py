@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
@@ -74,8 +73,7 @@ def verify_request(
     verdict = verify(request["code"], trust=trust, at=at, revocations=revocations)
     if unread and verdict.verdict is Outcome.UNKNOWN_SIGNER:
         places = ", ".join(f"certificates/{place}" for place in unread[:MAX_PLACES])
-        verdict = replace(
-            verdict,
+        verdict = verdict._replace(
             detail=f"{verdict.detail} Not read, because they are no X.509 certificates: {places}.",
             detail_vi=f"{verdict.detail_vi} Không đọc được chứng thư: {places}.",
         )

@@ -24,6 +24,8 @@ from printsvc.errors import NotHcertError
 
 _BREAK = object()
 _INDEFINITE = -1
+# By initial byte: how many bytes a text shorter than 24 has with this one; 0 for anything else.
+_SHORT_TEXT = bytes(1 + (initial & 31) if 0x60 <= initial < 0x78 else 0 for initial in range(256))
 _SIMPLE: dict[int, Any] = {20: False, 21: True, 22: None, 23: None}
 _FLOATS = {25: ">e", 26: ">f", 27: ">d"}
 
@@ -51,6 +53,8 @@ def parse_cbor(data: bytes, *, step: str, tags: Container[int] = (), max_items: 
         value = reader.item(0)
     except (IndexError, struct.error):
         reader.refuse("it ends in the middle")
+    except UnicodeDecodeError:
+        reader.refuse("a text is not UTF-8")
     if value is _BREAK:
         reader.refuse("a break stands outside an indefinite item")
     if reader.position != len(data):
@@ -59,13 +63,15 @@ def parse_cbor(data: bytes, *, step: str, tags: Container[int] = (), max_items: 
 
 
 class _Reader:
-    __slots__ = ("data", "items", "max_items", "position", "step", "tags")
+    __slots__ = ("data", "is_small", "items", "max_items", "position", "step", "tags")
 
     def __init__(self, data: bytes, step: str, tags: Container[int], max_items: int) -> None:
         self.data = data
         self.step = step
         self.tags = tags
         self.max_items = max_items
+        # An item has a byte at least: so few bytes cannot be too many items.
+        self.is_small = len(data) <= max_items
         self.position = 0
         self.items = 0
 
@@ -80,13 +86,11 @@ class _Reader:
             return _INDEFINITE
         if info > 27:
             self.refuse("a reserved length is used")
-        width = 1 << (info - 24)
-        end = self.position + width
+        begin = self.position
+        self.position = end = begin + (1 << (info - 24))
         if end > len(self.data):
             raise IndexError
-        value = int.from_bytes(self.data[self.position : end], "big")
-        self.position = end
-        return value
+        return self.data[begin] if info == 24 else int.from_bytes(self.data[begin:end], "big")
 
     def item(self, depth: int) -> Any:
         if depth > MAX_CBOR_DEPTH:
@@ -96,12 +100,14 @@ class _Reader:
             self.refuse("it has too many items")
         initial = self.data[self.position]
         self.position += 1
+        if initial < 24:
+            return initial
         major, info = initial >> 5, initial & 31
         if major == 7:
             return self.simple(info)
-        number = self.argument(info)
+        number = info if info < 24 else self.argument(info)
         if major == 3:
-            return self.text(number)
+            return self.string(number, major).decode()
         if major == 5:
             return self.mapping(number, depth)
         if number == _INDEFINITE and major not in (2, 4):
@@ -123,13 +129,6 @@ class _Reader:
         if value is _BREAK:
             self.refuse("a break stands where a value is due")
         return value
-
-    def text(self, length: int) -> str:
-        raw = self.string(length, 3)
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            self.refuse("a text is not UTF-8")
 
     def string(self, length: int, major: int) -> bytes:
         if length != _INDEFINITE:
@@ -161,18 +160,37 @@ class _Reader:
 
     def mapping(self, length: int, depth: int) -> dict[Any, Any]:
         values: dict[Any, Any] = {}
+        data, size, position = self.data, len(self.data), self.position
+        # Nearly all of a certificate is short texts in maps: read on the spot where no limit can be near.
+        is_quick = self.is_small and depth < MAX_CBOR_DEPTH
         while length == _INDEFINITE or len(values) < length:
-            key = self.item(depth + 1)
-            if key is _BREAK:
-                if length != _INDEFINITE:
-                    self.refuse("a break stands where a key is due")
-                break
-            kind = type(key)
-            if kind is not str and kind is not int:
-                self.refuse("a key is neither text nor an integer")
+            if is_quick and (width := _SHORT_TEXT[data[position]]) and (end := position + width) <= size:
+                key = data[position + 1 : end].decode()
+                position = end
+            else:
+                self.position = position
+                key = self.item(depth + 1)
+                position = self.position
+                if key is _BREAK:
+                    if length != _INDEFINITE:
+                        self.refuse("a break stands where a key is due")
+                    break
+                kind = type(key)
+                if kind is not str and kind is not int:
+                    self.refuse("a key is neither text nor an integer")
             if key in values:
                 self.refuse("a key stands twice in a map")
-            values[key] = self.content(depth)
+            if is_quick and (width := _SHORT_TEXT[data[position]]) and (end := position + width) <= size:
+                values[key] = data[position + 1 : end].decode()
+                position = end
+            else:
+                self.position = position
+                value = self.item(depth + 1)
+                position = self.position
+                if value is _BREAK:
+                    self.refuse("a break stands where a value is due")
+                values[key] = value
+        self.position = position
         return values
 
     def simple(self, info: int) -> Any:

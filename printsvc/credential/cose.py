@@ -7,11 +7,10 @@ Source: RFC 9052, sections 3 (headers) and 4.2 (COSE_Sign1), 4.4 (what is signed
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -56,6 +55,8 @@ TOLERANCES: Mapping[str, str] = MappingProxyType(
 
 
 _ECDSA = ec.ECDSA(hashes.SHA256())
+_MAX_USUAL_HEADER: Final = 64
+"""Bytes of a protected header that is kept once it was read: those in use have some 15."""
 
 
 class Algorithm(IntEnum):
@@ -65,8 +66,7 @@ class Algorithm(IntEnum):
     PS256 = -37
 
 
-@dataclass(frozen=True, slots=True)
-class CoseSign1:
+class CoseSign1(NamedTuple):
     """`algorithm` is None where the protected header names none that is allowed; `to_be_signed` is Sig_structure."""
 
     algorithm: Algorithm | None
@@ -97,34 +97,13 @@ def parse_cose_sign1(data: bytes) -> CoseSign1:
 
     Raises NotHcertError(step="cose"). An algorithm that is not allowed is no error here: the verdict says it.
     """
-    value = parse_cbor(data, step="cose", tags=(TAG_COSE_SIGN1, TAG_CWT))
-    tags = []
-    while isinstance(value, Tagged):
-        tags.append(value.tag)
-        value = value.value
-    if tags not in ([], [TAG_COSE_SIGN1], [TAG_CWT, TAG_COSE_SIGN1], [TAG_COSE_SIGN1, TAG_COSE_SIGN1]):
-        raise NotHcertError("cose", "The tags are not those of a COSE_Sign1.")
-    if not isinstance(value, list) or len(value) != 4:
-        raise NotHcertError("cose", "A COSE_Sign1 is an array of four.")
-    raw_protected, unprotected, payload, signature = value
-    if unprotected is None:
-        unprotected = {}
-    if not (isinstance(raw_protected, bytes) and isinstance(unprotected, dict)):
-        raise NotHcertError("cose", "The headers of the COSE_Sign1 are not headers.")
-    if not (isinstance(payload, bytes) and isinstance(signature, bytes)):
-        raise NotHcertError("cose", "Payload and signature of a COSE_Sign1 are byte strings.")
-    protected = parse_cbor(raw_protected, step="cose") if raw_protected else {}
-    if not isinstance(protected, dict):
-        raise NotHcertError("cose", "The protected header is not a map.")
-    if CRIT in protected or CRIT in unprotected:
+    raw_protected, unprotected, payload, signature = _split_usual(data) or _split(data)
+    read = _read_protected if len(raw_protected) <= _MAX_USUAL_HEADER else _read_protected.__wrapped__
+    header = read(raw_protected)
+    if header.is_critical or CRIT in unprotected:
         raise NotHcertError("cose", "A critical header is set that is not understood here (RFC 9052, 3.1).")
-    return CoseSign1(
-        algorithm=_algorithm(protected.get(ALG)),
-        kid=_kid(protected if KID in protected else unprotected),
-        payload=payload,
-        signature=signature,
-        to_be_signed=encode_to_be_signed(raw_protected, payload),
-    )
+    kid = header.kid if header.has_kid else _kid(unprotected)
+    return CoseSign1(header.algorithm, kid, payload, signature, encode_to_be_signed(raw_protected, payload))
 
 
 def signature_agrees(key: PublicKeyTypes, algorithm: Algorithm, signature: bytes, to_be_signed: bytes) -> bool:
@@ -148,6 +127,71 @@ def signature_agrees(key: PublicKeyTypes, algorithm: Algorithm, signature: bytes
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
         return False
     return False
+
+
+_Parts = tuple[bytes, dict[Any, Any], bytes, bytes]
+
+
+def _split_usual(data: bytes) -> _Parts | None:
+    """Return the parts where they stand as nearly every issuer writes them: tag 18, nothing unprotected; else None."""
+    try:
+        if data[:2] != b"\xd2\x84" or not 0x40 <= data[2] < 0x58:
+            return None
+        end = data[2] - 0x3D
+        payload, after = _string_at(data, end + 1)
+        signature, last = _string_at(data, after)
+        return (data[3:end], {}, payload, signature) if data[end] == 0xA0 and last == len(data) else None
+    except IndexError:
+        return None
+
+
+def _string_at(data: bytes, position: int) -> tuple[bytes, int]:
+    """Return (byte string, what follows it), where its length has one byte or two; else raise IndexError."""
+    if data[position] == 0x59:
+        begin = position + 3
+        end = begin + (data[position + 1] << 8) + data[position + 2]
+    elif data[position] == 0x58:
+        begin = position + 2
+        end = begin + data[position + 1]
+    else:
+        raise IndexError
+    return data[begin:end], end
+
+
+def _split(data: bytes) -> _Parts:
+    value = parse_cbor(data, step="cose", tags=(TAG_COSE_SIGN1, TAG_CWT))
+    tags = []
+    while isinstance(value, Tagged):
+        tags.append(value.tag)
+        value = value.value
+    if tags not in ([], [TAG_COSE_SIGN1], [TAG_CWT, TAG_COSE_SIGN1], [TAG_COSE_SIGN1, TAG_COSE_SIGN1]):
+        raise NotHcertError("cose", "The tags are not those of a COSE_Sign1.")
+    if not isinstance(value, list) or len(value) != 4:
+        raise NotHcertError("cose", "A COSE_Sign1 is an array of four.")
+    raw_protected, unprotected, payload, signature = value
+    if unprotected is None:
+        unprotected = {}
+    if not (isinstance(raw_protected, bytes) and isinstance(unprotected, dict)):
+        raise NotHcertError("cose", "The headers of the COSE_Sign1 are not headers.")
+    if not (isinstance(payload, bytes) and isinstance(signature, bytes)):
+        raise NotHcertError("cose", "Payload and signature of a COSE_Sign1 are byte strings.")
+    return raw_protected, unprotected, payload, signature
+
+
+class _Protected(NamedTuple):
+    algorithm: Algorithm | None
+    kid: bytes | None
+    has_kid: bool
+    is_critical: bool
+
+
+@lru_cache(maxsize=2048)
+def _read_protected(raw: bytes) -> _Protected:
+    """Return what a protected header says: the same bytes stand in all certificates of a signer."""
+    header = parse_cbor(raw, step="cose") if raw else {}
+    if not isinstance(header, dict):
+        raise NotHcertError("cose", "The protected header is not a map.")
+    return _Protected(_algorithm(header.get(ALG)), _kid(header), KID in header, CRIT in header)
 
 
 def _byte_string(data: bytes) -> bytes:

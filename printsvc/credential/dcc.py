@@ -6,9 +6,9 @@ Source: ehn-dcc-schema, DCC.combined-schema.json; "Technical Specifications for 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 from typing import Any, Final
 
 from printsvc.credential.dsc import Usage
@@ -25,7 +25,7 @@ VIETNAM_TIME: Final = timezone(timedelta(hours=7), "ICT")
 """A dose belongs to the day on the site's wall; Vietnam has one time zone and no summer time."""
 
 _VERSION = re.compile(r"1\.\d{1,3}\.\d{1,3}")
-_MACHINE_NAME = re.compile(r"[A-Z<]*")
+_MACHINE_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ<"
 _BIRTH = re.compile(r"((19|20)\d\d(-\d\d){0,2})?")
 _BIRTH_WITH_TIME = re.compile(r"((19|20)\d\d-\d\d-\d\d)T00:00:00.{0,16}")
 # The JSON schema's text names four forms of a test's time: Z, +hh, +hhmm, +hh:mm.
@@ -41,13 +41,7 @@ _MAX_DOSES_EARLY = 9
 _EARLY = ("1.0.", "1.1.", "1.2.")
 """Before 1.3.0 a group may have two entries and a test names its centre."""
 
-_TEXTS: dict[Usage, tuple[str, ...]] = {
-    Usage.VACCINATION: ("tg", "vp", "mp", "ma", "co", "is", "ci", "dt"),
-    Usage.TEST: ("tg", "tt", "tr", "co", "is", "ci", "sc"),
-    Usage.RECOVERY: ("tg", "co", "is", "ci", "fr", "df", "du"),
-}
-_OPTIONAL_TEXTS = {Usage.VACCINATION: (), Usage.TEST: ("nm", "ma", "tc", "dr"), Usage.RECOVERY: ()}
-_DATES = {Usage.VACCINATION: ("dt",), Usage.TEST: ("sc",), Usage.RECOVERY: ("fr", "df", "du")}
+_USAGES: Final = tuple(Usage)
 
 
 def build_vaccination(
@@ -104,7 +98,7 @@ def build_vaccination(
 
 def usage_of(payload: dict[str, Any]) -> Usage | None:
     """Return the kind of certificate, or None where there is no group or more than one."""
-    groups = [usage for usage in Usage if payload.get(usage) is not None]
+    groups = [usage for usage in _USAGES if payload.get(usage) is not None]
     return groups[0] if len(groups) == 1 else None
 
 
@@ -119,7 +113,7 @@ def check_dcc(payload: dict[str, Any], *, issued_on: date | None = None) -> list
 
 def _envelope_problems(payload: dict[str, Any], issued_on: date | None) -> Iterator[str]:
     version = payload.get("ver")
-    if not (isinstance(version, str) and _VERSION.fullmatch(version)):
+    if not (isinstance(version, str) and (version == VERSION or _VERSION.fullmatch(version))):
         yield "ver: not a version 1.x.y"
     name = payload.get("nam")
     if isinstance(name, dict):
@@ -129,7 +123,7 @@ def _envelope_problems(payload: dict[str, Any], issued_on: date | None) -> Itera
     born = payload.get("dob")
     if not isinstance(born, str) or not (_BIRTH.fullmatch(born) or _BIRTH_WITH_TIME.fullmatch(born)):
         yield "dob: not a date between 1900 and 2099"
-    elif issued_on is not None and born[:10] > _day_after(issued_on).isoformat():
+    elif issued_on is not None and born > issued_on.isoformat() and born[:10] > _day_after(issued_on).isoformat():
         yield "dob: after the day of issue"
 
 
@@ -137,13 +131,13 @@ def _name_problems(name: dict[str, Any]) -> Iterator[str]:
     if "fnt" not in name and "gnt" not in name:
         yield "nam: neither fnt nor gnt"
     for key in ("fnt", "gnt"):
-        if key in name and not (isinstance(name[key], str) and _MACHINE_NAME.fullmatch(name[key])):
+        if key in name and not (isinstance(name[key], str) and not name[key].strip(_MACHINE_LETTERS)):
             yield f"nam/{key}: only A-Z and < are allowed"
     for key in ("fn", "gn"):
         value = name.get(key)
         if key in name and not isinstance(value, str):
             yield f"nam/{key}: not a text"
-        elif value and not any(unicodedata.category(character)[0] == "L" for character in value):
+        elif value and not any(map(str.isalpha, value)):
             yield f"nam/{key}: holds no letter"
     for key in ("fn", "gn", "fnt", "gnt"):
         if isinstance(name.get(key), str) and len(name[key]) > MAX_LENGTH:
@@ -170,27 +164,23 @@ def _group_problems(payload: dict[str, Any]) -> Iterator[str]:
 
 
 def _entry_problems(usage: Usage, entry: dict[str, Any], *, early: bool) -> Iterator[str]:
-    for key in _TEXTS[usage]:
+    for key, is_right, what in _TEXTS[usage]:
         value = entry.get(key)
         if not isinstance(value, str):
             yield f"{key}: missing or not a text"
         elif len(value) > MAX_LENGTH:
             yield f"{key}: longer than {MAX_LENGTH} characters"
-        elif key in _DATES[usage] and not _is_date(value):
-            yield f"{key}: not a date"
-        elif key == "co" and value and (not _COUNTRY.match(value) or _NO_COUNTRY.fullmatch(value)):
-            yield f"{key}: not a country"
-        elif key == "ma" and not _ORGANISATION.fullmatch(value):
-            yield f"{key}: not an organisation's identifier"
+        elif is_right is not None and not is_right(value):
+            yield f"{key}: {what}"
     for key in _OPTIONAL_TEXTS[usage]:
         value = entry.get(key)
         if value is not None and not isinstance(value, str):
             yield f"{key}: not a text"
         elif value is not None and len(value) > MAX_LENGTH:
             yield f"{key}: longer than {MAX_LENGTH} characters"
-    if usage is Usage.TEST and early and entry.get("tc") is None:
+    if early and usage == "t" and entry.get("tc") is None:
         yield "tc: missing or not a text"
-    if usage is Usage.VACCINATION:
+    if usage == "v":
         highest = _MAX_DOSES_EARLY if early else _MAX_DOSES
         for key in ("dn", "sd"):
             number: Any = entry.get(key)
@@ -203,6 +193,8 @@ def _day_after(day: date) -> date:
     return date.fromordinal(min(day.toordinal() + 1, date.max.toordinal()))
 
 
+# Few values stand in many certificates: what was judged lately is not judged again.
+@lru_cache(maxsize=2048)
 def _is_date(text: str) -> bool:
     match = _DATE.fullmatch(text)
     if match is None:
@@ -214,6 +206,39 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@lru_cache(maxsize=512)
+def _is_country(text: str) -> bool:
+    return not text or (_COUNTRY.match(text) is not None and _NO_COUNTRY.fullmatch(text) is None)
+
+
+@lru_cache(maxsize=512)
+def _is_organisation(text: str) -> bool:
+    return _ORGANISATION.fullmatch(text) is not None
+
+
+_Rule = tuple[str, Callable[[str], bool] | None, str]
+
+
+def _texts(*keys: str) -> tuple[_Rule, ...]:
+    date_rule, none = (_is_date, "not a date"), (None, "")
+    rules: dict[str, tuple[Callable[[str], bool], str]] = dict.fromkeys(("dt", "sc", "fr", "df", "du"), date_rule)
+    rules |= {"co": (_is_country, "not a country"), "ma": (_is_organisation, "not an organisation's identifier")}
+    return tuple((key, *rules.get(key, none)) for key in keys)
+
+
+_TEXTS: Final[dict[Usage, tuple[_Rule, ...]]] = {
+    Usage.VACCINATION: _texts("tg", "vp", "mp", "ma", "co", "is", "ci", "dt"),
+    Usage.TEST: _texts("tg", "tt", "tr", "co", "is", "ci", "sc"),
+    Usage.RECOVERY: _texts("tg", "co", "is", "ci", "fr", "df", "du"),
+}
+"""What must be there, in this order, with the rule for its text."""
+_OPTIONAL_TEXTS: Final[dict[Usage, tuple[str, ...]]] = {
+    Usage.VACCINATION: (),
+    Usage.TEST: ("nm", "ma", "tc", "dr"),
+    Usage.RECOVERY: (),
+}
 
 
 def _person_problems(person: Person) -> Iterator[Problem]:

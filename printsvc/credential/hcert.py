@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.cbor import Tagged, encode_cbor, parse_cbor
@@ -29,12 +28,13 @@ from printsvc.errors import NotHcertError, SigningError
 PREFIX: Final = "HC1:"
 ISS, EXP, IAT, HCERT = 1, 4, 6, -260
 _TAG_DATE_TIME = 0
+_TEXT: Final = frozenset({str})
+_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _MAX_DATE_TEXT = 40
 _LAST_INSTANT = 253_402_214_400  # 9999-12-31T00:00:00Z
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedHcert:
+class DecodedHcert(NamedTuple):
     """A code that could be read; nothing about it is verified yet.
 
     `payload` is the certificate as it came, from claim -260/1 or another of `hcertcontent.SUB_CLAIMS`. Times are aware
@@ -156,17 +156,17 @@ def _instant(value: Any) -> datetime | None:
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is int or type(value) is float
 
 
 def _plain(value: Any) -> Any:
     """Return `value` with tag 0 taken off its texts and text keys alone."""
-    if type(value) is str or type(value) is int:
-        return value
     if isinstance(value, dict):
-        if not all(type(key) is str for key in value):
+        if not _TEXT.issuperset(map(type, value)):
             raise NotHcertError("claims", "A key of the health certificate is not a text.")
-        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
+        if _LEAVES.issuperset(map(type, value.values())):
+            return value
+        return {key: item if type(item) in _LEAVES else _plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_plain(item) for item in value]
     if isinstance(value, Tagged):

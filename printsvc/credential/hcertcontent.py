@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from printsvc.credential.dcc import check_dcc, usage_of
 from printsvc.credential.dsc import Usage
@@ -30,8 +29,7 @@ _MAX_TEXT: Final = 200
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T.{5,30})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Spoken:
+class Spoken(NamedTuple):
     """The content in one form. `starts_at` and `ends_at` are the content's own, where it has such."""
 
     usage: Usage | None
@@ -95,8 +93,11 @@ def is_domestic(payload: dict[str, Any]) -> bool:
 def _read_dcc(payload: dict[str, Any]) -> Spoken:
     usage = usage_of(payload)
     name = payload.get("nam")
-    words = [member(name, "fn") or member(name, "fnt"), member(name, "gn") or member(name, "gnt")]
-    entries = [entry for group in ("v", "t", "r", DOMESTIC) for entry in objects(payload.get(group))]
+    words = [name.get("fn") or name.get("fnt"), name.get("gn") or name.get("gnt")] if isinstance(name, dict) else []
+    entries: list[dict[str, Any]] = []
+    for group in ("v", "t", "r", DOMESTIC):
+        if group in payload:
+            entries += objects(payload[group])
     domestic = objects(payload.get(DOMESTIC)) if is_domestic(payload) else []
     return Spoken(
         usage=usage,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from printsvc.credential.reading import Signer
 from printsvc.credential.revocation import Revoked
@@ -41,8 +40,7 @@ class Step(StrEnum):
     TIME = "time"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`step` names the check that failed (None for valid). `claims` is None where nothing could be read.
 
     Claims of a verdict other than valid are what the code *says*; before `schema_invalid` in the order nobody vouches
@@ -66,11 +64,11 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the body that `POST /v1/verify` answers."""
         body: dict[str, Any] = {
-            "verdict": self.verdict.value,
+            "verdict": str(self.verdict),
             "detail": self.detail,
             "detail_vi": self.detail_vi,
-            "step": "" if self.step is None else self.step.value,
-            "format": None if self.format is None else self.format.value,
+            "step": "" if self.step is None else str(self.step),
+            "format": None if self.format is None else str(self.format),
         }
         if self.signer is not None:
             body["signer"] = {"kid": _kid_text(self.signer), "country": self.signer.country}

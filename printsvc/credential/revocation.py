@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from printsvc.credential.cose import Algorithm
 from printsvc.domain.revocation import REASONS, RevocationReason
@@ -28,8 +28,7 @@ class HashType(StrEnum):
     COUNTRYCODEUCI = "COUNTRYCODEUCI"
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationSubject:
+class RevocationSubject(NamedTuple):
     """What of a certificate can be revoked: `country` as its issuer claims it, `uvcis` as they stand in it.
 
     `kid` and `signature` are those of the envelope; `algorithm` None is one that was not allowed.
@@ -92,13 +91,10 @@ class Revocations(Protocol):
 
 def revocation_hashes(hash_type: HashType, subject: RevocationSubject) -> tuple[bytes, ...]:
     """Return the hashes of a certificate, one for each UVCI, or one of its signature; empty without these."""
-    match hash_type:
-        case HashType.UCI:
-            return tuple(_hash(uvci.encode()) for uvci in subject.uvcis)
-        case HashType.COUNTRYCODEUCI:
-            return tuple(_hash((subject.country + uvci).encode()) for uvci in subject.uvcis)
-        case HashType.SIGNATURE:
-            return (_hash(signature_part(subject.signature, subject.algorithm)),) if subject.signature else ()
+    if hash_type is HashType.SIGNATURE:
+        return (_hash(signature_part(subject.signature, subject.algorithm)),) if subject.signature else ()
+    country = subject.country if hash_type is HashType.COUNTRYCODEUCI else ""
+    return tuple([_hash((country + uvci).encode()) for uvci in subject.uvcis])
 
 
 def signature_part(signature: bytes, algorithm: Algorithm | None) -> bytes:

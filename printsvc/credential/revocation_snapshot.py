@@ -55,6 +55,7 @@ _CONTENT_TYPE = 3  # COSE header, RFC 9052, 3.1
 _TYPE = "printsvc-revocation-snapshot"
 _MAX_MANIFEST = 4096
 _U32 = np.dtype("<u4")
+_TWO_PLACES = struct.Struct("<II")
 _SUFFIX_MASK = (1 << SUFFIX_BITS) - 1
 
 Fingerprints = npt.NDArray[np.uint64]
@@ -103,7 +104,7 @@ class Snapshot:
         """Return whether a hash of `manifest.hash_type` is found: always True for a revoked one."""
         bits = self.manifest.bucket_bits
         fingerprint = int.from_bytes(digest[:8], "big") >> (64 - bits - SUFFIX_BITS)
-        begin, end = struct.unpack_from("<II", self.body, 4 * (fingerprint >> SUFFIX_BITS))
+        begin, end = _TWO_PLACES.unpack_from(self.body, 4 * (fingerprint >> SUFFIX_BITS))
         suffixes = 4 * ((1 << bits) + 1)
         bucket = bytes(self.body[suffixes + 3 * begin : suffixes + 3 * end])
         suffix = (fingerprint & _SUFFIX_MASK).to_bytes(3, "big")

@@ -10,7 +10,6 @@ then does the content speak.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -80,9 +79,7 @@ def _judge_content(
         reason = "; ".join(problems[:MAX_REASONS])
         return _refuse(reading, Outcome.SCHEMA_INVALID, Step.SCHEMA, signers[0], reason, f"Sai ở: {fields}.")
     # One key may stand in several certificates: the one that allows most speaks.
-    usage = reading.usage
-    allowed = [signer for signer in signers if usage is None or signer.may_sign(usage)]
-    allowed = [signer for signer in allowed if _is_its_own(reading, signer)]
+    allowed = [signer for signer in signers if _may_sign(signer, reading)]
     if not allowed:
         return _refuse(reading, Outcome.WRONG_KEY_USAGE, Step.SIGNER, signers[0])
     in_force = [signer for signer in allowed if _in_force(signer, at)]
@@ -90,7 +87,7 @@ def _judge_content(
     revoked = revocations.find(reading.subject) if revocations is not None else None
     if revoked is not None:
         refused = _refuse(reading, Outcome.REVOKED, Step.REVOCATION, signer, *revoked.sentences())
-        return replace(refused, revocation=revoked)
+        return refused._replace(revocation=revoked)
     if reading.starts_at is not None and reading.starts_at - at > CLOCK_SKEW:
         return _refuse(reading, Outcome.NOT_YET_VALID, Step.TIME, signer)
     # The second of exp itself still counts: so the EU's verifiers and test data have it, RFC 8392 would not. An HCERT
@@ -111,8 +108,10 @@ def _judge_content(
     return make_verdict(Outcome.VALID, None, reading.format, reading.claims, signer)
 
 
-def _is_its_own(reading: Reading, signer: Signer) -> bool:
-    """Return whether the signer may sign this UVCI: a delegated one has a range, and that alone."""
+def _may_sign(signer: Signer, reading: Reading) -> bool:
+    """Return whether the signer may sign this kind, and this UVCI: a delegated one has a range, and that alone."""
+    if reading.usage is not None and not signer.may_sign(reading.usage):
+        return False
     beginning = signer.uvci_beginning if isinstance(signer, Dsc) else ""
     return not beginning or all(uci.startswith(beginning) for uci in reading.subject.uvcis)
 

@@ -50,6 +50,7 @@ class Found:
     slow: int = 0
     large: int = 0
     slowest_ms: float = 0.0
+    slowest_wall_ms: float = 0.0
     largest_mb: float = 0.0
     bad: list[str] = field(default_factory=list)
 
@@ -59,6 +60,7 @@ class Found:
         for name in ("valid_same", "differing", "raised", "slow", "large"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.slowest_ms = max(self.slowest_ms, other.slowest_ms)
+        self.slowest_wall_ms = max(self.slowest_wall_ms, other.slowest_wall_ms)
         self.largest_mb = max(self.largest_mb, other.largest_mb)
         self.bad = [*self.bad, *other.bad][:KEPT]
 
@@ -84,6 +86,7 @@ def try_one(world: World, found: Found, seed: int, index: int) -> None:
         found.bad.append(f"{index} {name} raised: {traceback.format_exc(limit=-3)} {code!r}")
         return
     took = 1000 * (time.perf_counter() - begun)
+    found.slowest_wall_ms = max(found.slowest_wall_ms, took)
     found.verdicts[verdict.verdict.value] += 1
     if verdict.is_valid:
         if any(verdict.claims == claims for genuine in world.claims.values() for claims in genuine):
@@ -162,6 +165,7 @@ def run(count: int, seed: int, processes: int) -> dict[str, Any]:
         "over_50_ms": total.slow,
         "over_50_mb": total.large,
         "slowest_ms": round(total.slowest_ms, 1),
+        "slowest_wall_ms": round(total.slowest_wall_ms, 1),
         "largest_mb": round(total.largest_mb, 1),
     }
 

@@ -48,6 +48,12 @@ def test_round_trip(data: bytes) -> None:
     assert parse_base45(text) == data
 
 
+@pytest.mark.parametrize("length", [2863, 2864, 2865, 2866, 2868, 10_001])
+def test_round_trip_of_what_no_code_holds(length: int) -> None:
+    data = bytes(number * 7 % 256 for number in range(length))
+    assert parse_base45(encode_base45(data)) == data
+
+
 @given(st.text(alphabet=ALPHABET, max_size=60))
 def test_a_text_has_one_meaning_or_none(text: str) -> None:
     """What is accepted is what would have been written: no two texts for the same bytes."""

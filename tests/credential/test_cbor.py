@@ -128,6 +128,21 @@ def test_agrees_with_another_decoder(data: bytes) -> None:
     assert _plain(cbor2.loads(data)) == value
 
 
+@given(VALUES, st.integers(min_value=0), st.integers(min_value=0, max_value=255))
+def test_the_quick_way_through_maps_is_the_long_way(value: Any, place: int, byte: int) -> None:
+    """Where the limit of items is near, no text is read on the spot: what is read or refused is the same."""
+    data = bytearray(encode_cbor({"a": value, "b": {"c": value}}))
+    data[place % len(data)] = byte
+
+    def read(max_items: int) -> str:
+        try:
+            return repr(parse_cbor(bytes(data), step="cbor", max_items=max_items))
+        except NotHcertError as error:
+            return error.en
+
+    assert read(len(data)) == read(len(data) - 1)
+
+
 def _plain(value: Any) -> Any:
     if value is cbor2.undefined:
         return None

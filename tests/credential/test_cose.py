@@ -5,6 +5,8 @@ from typing import Any
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from printsvc.credential.cbor import encode_cbor
 from printsvc.credential.cose import (
@@ -82,6 +84,23 @@ def test_broken_parts(parts: dict[str, Any]) -> None:
     with pytest.raises(NotHcertError) as caught:
         parse_cose_sign1(envelope(**parts))
     assert caught.value.step == "cose"
+
+
+@given(st.binary(max_size=300), st.binary(max_size=70), st.integers(min_value=0), st.integers(0, 255))
+def test_an_envelope_as_nearly_all_write_it_is_read_as_any_other(
+    payload: bytes, signature: bytes, place: int, byte: int
+) -> None:
+    """Tag 18 once is read on the spot, twice by the reader for all: both say the same of whatever follows."""
+    data = bytearray(encode_cose_sign1(encode_protected(Algorithm.ES256, b"12345678"), payload, signature))
+    data[2 + place % (len(data) - 2)] = byte
+
+    def read(envelope: bytes) -> object:
+        try:
+            return parse_cose_sign1(envelope)
+        except NotHcertError as error:
+            return error.en
+
+    assert read(bytes(data)) == read(b"\xd2" + data)
 
 
 def test_signature_checks_never_raise() -> None:
