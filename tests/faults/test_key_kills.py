@@ -40,6 +40,8 @@ pytestmark = pytest.mark.faults
 ROOT = Path(__file__).resolve().parents[2]
 PASSPHRASE = "open sesame"
 ROUNDS = 10
+HANGS_S = 600
+"""After which a process that says nothing hangs; a start takes a second, and minutes on a machine that is very busy."""
 # The command, over and over in one process: its start is a second of imports in which nothing can be half done.
 ROTATING = """
 import contextlib, io, sys
@@ -83,7 +85,7 @@ def rotating(folder: Path, url: str) -> Iterator[None]:
     )
     try:
         assert process.stdout is not None
-        assert select.select([process.stdout], [], [], 60)[0]
+        assert select.select([process.stdout], [], [], HANGS_S)[0]
         assert process.stdout.readline() == b"rotated\n"
         yield
         assert process.poll() is None, "the command ended by itself"
@@ -175,7 +177,7 @@ def services(postgres_url: str, tmp_path: Path, seed_forms: Callable[[Path], Non
                 )
             started.append(process)
             assert process.stdout is not None
-            assert select.select([process.stdout], [], [], 90)[0], "the service did not start"
+            assert select.select([process.stdout], [], [], HANGS_S)[0], "the service did not start"
             addresses.append(process.stdout.readline().decode().split()[-1])
         yield addresses
     finally:
