@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from cryptography import x509
 from sqlalchemy import Connection
@@ -28,11 +28,13 @@ from printsvc.credential.life import (
     signing_covered_until,
 )
 from printsvc.domain.signer import SignerEvent, SignerRecord, SignerRole, SignerState
-from printsvc.errors import CredentialError, InputError, NotFoundError, Problem, StateError
+from printsvc.errors import CredentialError, InputError, NotFoundError, Problem, SignerError, StateError
 from printsvc.store import signers as signer_store
 
 CLOCK = "clock"
 """The actor of what nobody asked for but the calendar."""
+MAX_CLOCK_LEAD: Final = timedelta(minutes=10)
+"""By which a machine's clock may be ahead of the database's: more is no drift, but a clock that is set wrong."""
 
 
 def register(
@@ -137,11 +139,28 @@ def compromise(
 
 
 def apply_due(connection: Connection, *, now: datetime, held: Collection[str]) -> list[SignerRecord]:
-    """Do what the clock brings about, and return every signer as it then is."""
+    """Do what the clock brings about, and return every signer as it then is.
+
+    Nothing brings an ended signer back, and all machines share it: raises SignerError, and ends none, where this
+    machine's clock is ahead of the database's.
+    """
     signer_store.lock_signers(connection, to_change=True)
-    for record, event in due_events(signer_store.list_records(connection), now, held=held):
+    due = due_events(signer_store.list_records(connection), now, held=held)
+    if due:
+        _check_clock(now, signer_store.read_clock(connection))
+    for record, event in due:
         _apply(connection, record, event, now=now, actor=CLOCK)
     return signer_store.list_records(connection)
+
+
+def _check_clock(now: datetime, by_database: datetime | None) -> None:
+    if by_database is not None and now - by_database > MAX_CLOCK_LEAD:
+        lead = str(now - by_database).partition(".")[0]
+        raise SignerError(
+            f"The clock of this machine is {lead} ahead of the database's: no signer is ended by it. Set it right.",
+            vi=f"Đồng hồ của máy này nhanh hơn cơ sở dữ liệu {lead}: không khóa ký nào bị kết thúc. Hãy chỉnh lại.",
+            retry_after_s=60,
+        )
 
 
 def get_record(records: Iterable[SignerRecord], name: str) -> SignerRecord:

@@ -43,6 +43,14 @@ def lock_signers(connection: Connection, *, to_change: bool) -> None:
         connection.execute(text(f"SELECT {function}(:key)"), {"key": _LOCK})
 
 
+def read_clock(connection: Connection) -> datetime | None:
+    """Return the time by the database's own clock, aware; None for SQLite, which has this machine's and no other."""
+    if connection.dialect.name != "postgresql":
+        return None
+    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment
+
+
 def signing_kid(connection: Connection) -> str | None:
     """Return the kid (hexadecimal) of the DSC that signs."""
     query = select(signers.c.kid).where(signers.c.state == _SIGNING, signers.c.role == SignerRole.DSC.value)

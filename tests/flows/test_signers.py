@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,10 @@ class Office:
     def start(self, record: SignerRecord, now: datetime = NOW) -> SignerRecord:
         return self.do(start, record.thumbprint, now=now, actor="admin")
 
-    def process(self, folder: KeyFolder | None = None) -> FollowedSigners:
+    def process(self, folder: KeyFolder | None = None, *, now: datetime = NOW) -> FollowedSigners:
         """Return the signers of one more service process, looked at once."""
         followed = FollowedSigners(self.store, {"file": FileKeys(folder or self.folder, self.passphrase)})
-        followed.look_now(NOW)
+        followed.look_now(now)
         return followed
 
 
@@ -239,6 +240,23 @@ def test_a_period_without_successor_ends(ready: Office) -> None:
         process.current(end)
     assert raised.value.vi != raised.value.en
     assert get_record(ready.records(), first.thumbprint).state is SignerState.VERIFYING
+
+
+def test_a_machine_with_a_clock_that_is_years_ahead_ends_no_signer_of_all(postgres_url: str, tmp_path: Path) -> None:
+    right = datetime.now(UTC)
+    with contextlib.closing(Store(postgres_url)) as store:
+        office = Office(store, KeyFolder(tmp_path / "keys"))
+        office.csca(right)
+        office.start(office.plan(right), right)
+        wrong, good = office.process(now=right), office.process(now=right)
+        with pytest.raises(SignerError, match="ahead of the database's") as raised:
+            wrong.look_now(right + 3 * 365 * DAY)
+        assert raised.value.vi != raised.value.en
+        good.look_now(right)
+        assert good.current(right).kid.hex() == office.signing().kid
+        drifted = office.plan(right, begins=right + timedelta(minutes=5))
+        wrong.look_now(right + timedelta(minutes=5))
+        assert office.signing().thumbprint == drifted.thumbprint, "a clock may drift by minutes"
 
 
 def test_a_key_that_does_not_open_is_reported_and_stops_nobody(ready: Office, tmp_path: Path) -> None:
