@@ -1,4 +1,4 @@
-"""The composition root: the one file that names concrete classes and reads the clock."""
+"""The composition root: the one file that names concrete classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
+from printsvc.clock import clock
 from printsvc.credential.keys import KeyStore, Signer
 from printsvc.credential.life import find_signing
 from printsvc.domain.form import FormId
@@ -26,7 +27,6 @@ from printsvc.domain.signer import SignerRole
 from printsvc.errors import (
     InputError,
     PrintsvcError,
-    RenderError,
     SignerError,
     SigningError,
     StoreError,
@@ -54,7 +54,7 @@ from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import find_face, load_fonts
 from printsvc.render.formbytes import compiled_bytes
-from printsvc.render.formfile import Form, find_forms, read_form
+from printsvc.render.formfile import read_form, read_sound_forms
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings, read_settings
@@ -81,12 +81,7 @@ CLIMB_S = 5.0
 ORGANISATION = "Cục Y tế dự phòng"
 _LOG = structlog.get_logger("printsvc")
 
-__all__ = ["assemble", "clock", "make_application", "open_signer", "serve", "write_development_tokens"]
-
-
-def clock() -> datetime:
-    """Return the time now, aware UTC."""
-    return datetime.now(UTC)
+__all__ = ["assemble", "make_application", "open_signer", "serve", "write_development_tokens"]
 
 
 def passphrase(settings: Settings, folder: KeyFolder) -> bytes:
@@ -261,15 +256,6 @@ def find_csca(settings: Settings, now: datetime) -> Authority | None:
         return None
 
 
-def readable_forms(settings: Settings) -> tuple[Form, ...]:
-    """Return the forms that printed text is compared by; a broken one elsewhere in the folder stops nobody."""
-    found = []
-    for form_id in find_forms(settings.templates_dir):
-        with contextlib.suppress(RenderError):
-            found.append(read_form(settings.templates_dir / form_id, form_id))
-    return tuple(found)
-
-
 def make_pool(settings: Settings, pages: PageCounts) -> RenderPool:
     """Return the pool that PRINTSVC_POOL names, unopened: processes here, or the workers of a Dask cluster."""
     setup = RenderSetup(
@@ -402,7 +388,7 @@ def make_application(settings: Settings) -> web.Application:
         minter=make_minter(settings),
         seal=seal,
         stamp_authorities=stamp_authorities(settings),
-        known_forms=readable_forms(settings),
+        known_forms=read_sound_forms(settings.templates_dir),
         shelf=FormShelf(pool.compiled_form),
         day_bags=DayBagKit(functools.partial(find_csca, settings), functools.partial(compiled_bytes, bag_forms)),
         alerts=rules,

@@ -96,7 +96,7 @@ def _map(file: Path) -> memoryview:
 
 
 def _snapshot(data: bytes | memoryview, trust: TrustList, service: ServiceRevocations | None) -> Revocations:
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.credential.revocation_snapshot import SnapshotRevocations, open_snapshot
 
     # The clock's time, whatever --at says: an old list does not become a good one by looking into the past.

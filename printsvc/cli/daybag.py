@@ -86,8 +86,8 @@ def certificates(remote: Remote, bag: str, as_json: bool) -> None:
 @with_remote
 def certify(remote: Remote, bag: str, **csca: Any) -> None:
     """Certify the signer of BAG, where the CSCA's key is and the service has none: then the site may take it."""
-    from printsvc.app import clock
     from printsvc.cli.desk import read_admin_settings
+    from printsvc.clock import clock
     from printsvc.flows.daybags import bag_of_document, make_delegate
     from printsvc.flows.keymaking import find_authority, no_authority
 

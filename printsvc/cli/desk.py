@@ -76,7 +76,8 @@ class StoreDesk:
         self._store, self._settings = store, settings
 
     def overview(self) -> dict[str, Any]:
-        from printsvc.app import clock, key_folder
+        from printsvc.app import key_folder
+        from printsvc.clock import clock
         from printsvc.flows.keys import overview
         from printsvc.flows.seal import seal_documents
         from printsvc.flows.trust import find_list_signer_document
@@ -86,7 +87,7 @@ class StoreDesk:
         return told | {"seals": seal_documents(folder, now), "list_signer": find_list_signer_document(folder, now)}
 
     def register(self, certificate: bytes, key_store: str, begins: datetime | None, ends: datetime | None) -> Any:
-        from printsvc.app import clock
+        from printsvc.clock import clock
         from printsvc.flows.keys import register, signer_document
 
         now = clock()
@@ -98,7 +99,8 @@ class StoreDesk:
         return signer_document(record)
 
     def start(self, thumbprint: str) -> dict[str, Any]:
-        from printsvc.app import clock, open_key_stores
+        from printsvc.app import open_key_stores
+        from printsvc.clock import clock
         from printsvc.flows.keys import get_record, signer_document, start
         from printsvc.store.signers import list_records
 
@@ -109,13 +111,14 @@ class StoreDesk:
         return signer_document(started)
 
     def stale(self, name: str) -> dict[str, Any]:
-        from printsvc.app import clock
+        from printsvc.clock import clock
         from printsvc.flows.keys import stale_document
 
         return self._store.read_now(lambda c: stale_document(c, name, now=clock()))
 
     def compromise(self, thumbprint: str, reason: str) -> dict[str, Any]:
-        from printsvc.app import clock, open_key_stores
+        from printsvc.app import open_key_stores
+        from printsvc.clock import clock
         from printsvc.errors import SigningError
         from printsvc.flows.keys import compromise, signer_document, stale_document
         from printsvc.flows.signers import FollowedSigners

@@ -43,7 +43,8 @@ def issue(
     """
     import os
 
-    from printsvc.app import choose_form, clock, open_signer, passphrase
+    from printsvc.app import choose_form, open_signer, passphrase
+    from printsvc.clock import clock
     from printsvc.domain.form import FormId
     from printsvc.errors import SignerError
     from printsvc.flows.bulk import Run

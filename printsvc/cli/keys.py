@@ -93,7 +93,7 @@ def _plan_options(function: Any) -> Any:
 @with_desk
 def init_csca(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) -> None:
     """Make the country's signing authority, once, and register its certificate. Run again, it changes nothing."""
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.flows.keymaking import make_authority
     from printsvc.flows.keys import compromised_certificates
 
@@ -178,7 +178,7 @@ def rotate(settings: Settings, desk: OpenDesk, as_json: bool, to: str | None, **
 
     With --to it may be repeated: a signer that signs already is left alone.
     """
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.credential.life import find_signing, next_planned
     from printsvc.flows.keys import get_record
 
@@ -216,8 +216,9 @@ def seal(as_json: bool, **csca: Any) -> None:
     Where there is one with more than 400 days left, it changes nothing. `serve` makes it by itself where the CSCA's key
     is among the other key files.
     """
-    from printsvc.app import clock, key_folder, passphrase
+    from printsvc.app import key_folder, passphrase
     from printsvc.cli.desk import read_admin_settings
+    from printsvc.clock import clock
     from printsvc.flows.keymaking import find_authority, no_authority
     from printsvc.flows.seal import open_seal_key, seal_documents
 
@@ -252,7 +253,8 @@ def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) 
     Where there is one with more than 60 days left, it changes nothing. `serve` makes it by itself where the CSCA's key
     is among the other key files.
     """
-    from printsvc.app import clock, key_folder, passphrase
+    from printsvc.app import key_folder, passphrase
+    from printsvc.clock import clock
     from printsvc.flows.keymaking import find_authority, no_authority
     from printsvc.flows.keys import compromised_certificates
     from printsvc.flows.trust import find_list_signer_document, list_signer_document, open_list_signer
@@ -400,7 +402,8 @@ def _plan(
     settings: Settings, desk: Desk, given: dict[str, Any], *, at_once: bool = False
 ) -> tuple[dict[str, Any], bool]:
     """Return the signer that is planned for the time that is wanted, and whether it was made now."""
-    from printsvc.app import clock, key_folder, open_key_stores
+    from printsvc.app import key_folder, open_key_stores
+    from printsvc.clock import clock
     from printsvc.credential.dsc import Usage
     from printsvc.credential.keys import Algorithm
     from printsvc.flows.keymaking import Wanted, default_period, find_planned, make_signer

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import click
 
 from printsvc.errors import AccessError, InputError, Problem, UnavailableError
@@ -53,6 +52,8 @@ class Remote:
         data: Body | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
+        import aiohttp  # loads for half a second: --help does not wait for it
+
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         more: dict[str, Any] = {"json": body}

@@ -199,7 +199,7 @@ def stale(remote: Remote, site_id: str | None) -> None:
 @with_remote
 def snapshot(remote: Remote, path: Path) -> None:
     """Fetch the signed list of revocations for offline verifiers; where FILE has an older one, only the difference."""
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.credential.revocation_snapshot import apply_delta, open_snapshot
     from printsvc.credential.trust import TrustList
     from printsvc.errors import CredentialError, InputError

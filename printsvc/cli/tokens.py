@@ -27,7 +27,7 @@ def tokens() -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="New file for it.  [standard output]")
 def make(role: str, name: str, out: Path | None) -> None:
     """Make a token and tell it this once; its digest alone is stored. Several may have one name."""
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.errors import InputError, Problem
     from printsvc.store.sites import Caller, insert_token
     from printsvc.web.sites import new_token
@@ -78,7 +78,7 @@ def list_all(as_json: bool) -> None:
 @click.argument("token_id", metavar="ID")
 def revoke(token_id: str) -> None:
     """End the token ID (as `tokens list` has it): the next call with it is refused. Run again, it changes nothing."""
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.store.sites import revoke_token
 
     caller = _on_database(lambda c: revoke_token(c, token_id, now=clock()))

@@ -113,7 +113,7 @@ def fetch(file: Path, pins: tuple[Path, ...], url: str) -> None:
     The list is refused, and FILE left as it is, where the signature is not the pinned one's, the list is stale, or
     older than the one in FILE.
     """
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.credential.trustsigned import read_signed_list
 
     pinned = pinned_certificates(pins)

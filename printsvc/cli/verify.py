@@ -49,8 +49,8 @@ def _trust_file(path: Path, pins: tuple[Path, ...]) -> Any:
 
     raw = path.read_bytes()
     if pins:
-        from printsvc.app import clock
         from printsvc.cli.trust import pinned_certificates
+        from printsvc.clock import clock
         from printsvc.credential.trustsigned import read_signed_list
 
         return read_signed_list(raw, pins=pinned_certificates(pins), now=clock()).trust
@@ -73,7 +73,7 @@ def _own_keys() -> Any:
     """Return a trust list of the signers whose keys are in the data folder; None where there are none."""
     from dataclasses import replace
 
-    from printsvc.app import clock
+    from printsvc.clock import clock
     from printsvc.credential.trust import make_trust_list
     from printsvc.settings import read_settings
 
@@ -134,8 +134,8 @@ def verify(
     Exit code 0 when every code is valid and nothing speaks against its file, 1 when something does, 2 when something
     cannot be read. With --batch, 0 whatever the verdicts are.
     """
-    from printsvc.app import clock, readable_forms
     from printsvc.cli.trust import pinned_certificates
+    from printsvc.clock import clock
     from printsvc.credential.batch import parse_instant
 
     try:
@@ -150,21 +150,19 @@ def verify(
     from printsvc.cli.book import not_asked, revocation_book
     from printsvc.errors import PrintsvcError
     from printsvc.flows.verify import is_sound, verify_file
-    from printsvc.settings import read_settings
 
     worst = 0
     trusted = _trust(trust, url, pins)
     seals: dict[str, Any] = {
         "pins": pinned_certificates(pins) if pins else (),
         "stamp_authorities": pinned_certificates((tsa_ca,)) if tsa_ca else (),
-        "forms": readable_forms(read_settings()),
     }
     book = revocation_book(snapshot, url=url, trust=trusted, has_list=trust is not None, many=False)
     silence = not_asked(book)
     for path in files:
         try:
             body = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-            verdicts = verify_file(body, trust=trusted, now=now, revocations=book, **seals)
+            verdicts = verify_file(body, trust=trusted, now=now, revocations=book, forms=_forms(), **seals)
         except OSError as error:
             worst = 2
             click.echo(f"{path}: {error.strerror}", err=True)
@@ -185,6 +183,14 @@ def verify(
                     click.echo(f"  {silence[1]} / {silence[0]}")
                 _print_file(verdict)
     sys.exit(worst)
+
+
+def _forms() -> Iterator[Any]:
+    """Yield the forms that a PDF's text is compared by; nothing is read before the first is asked for."""
+    from printsvc.render.formfile import read_sound_forms
+    from printsvc.settings import read_settings
+
+    yield from read_sound_forms(read_settings().templates_dir)
 
 
 def _clean(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from printsvc.credential.batch import verify_line, verify_request
 from printsvc.credential.formats import recognise
@@ -13,10 +13,12 @@ from printsvc.credential.revocation import Revocations
 from printsvc.credential.trust import TrustList
 from printsvc.credential.trustedkey import CredentialFormat
 from printsvc.credential.verify import verify
-from printsvc.domain.seal import SealReport
-from printsvc.render.agreement import TextReport, compare_text
-from printsvc.render.formfile import Form
-from printsvc.render.scan import is_pdf, read_text, scan_codes
+from printsvc.render.filekind import is_pdf
+
+if TYPE_CHECKING:
+    from printsvc.domain.seal import SealReport
+    from printsvc.render.agreement import TextReport
+    from printsvc.render.formfile import Form
 
 MAX_TEXT: Final = 1_000_000
 """Bytes of a file that may be a text."""
@@ -37,15 +39,19 @@ def verify_file(
     Of a PDF each also has `seal` (the file's seal, judged by the trust list's CSCAs and `pins`, DER), `text` (whether
     the printed text is what the code says, by `forms`) and `file_sound` (neither speaks against it). None of them
     changes the verdict on the code. Words that are no code are `not_a_certificate`. Raises ScanError where there is
-    nothing to read.
+    nothing to read. `forms` are asked for where there is a PDF, and not before.
     """
     body = _as_utf8(body)
     if recognise(body) is not None or _is_text(body):
         return [verify(body, trust=trust, at=now, revocations=revocations).to_json()]
+    # What opens pictures and PDFs loads for a second: who shows a text does not wait for it.
+    from printsvc.render.scan import read_text, scan_codes
+
     verdicts = [verify(code, trust=trust, at=now, revocations=revocations).to_json() for code in scan_codes(body)]
     if not is_pdf(body):
         return verdicts
-    from printsvc.render.sealcheck import check_seal  # loads for a second: only who shows a PDF waits for it
+    from printsvc.render.agreement import compare_text
+    from printsvc.render.sealcheck import check_seal
 
     authorities = (*trust.authorities, *_anchors(trust), *pins)
     seal = check_seal(body, authorities=authorities, now=now, stamp_authorities=stamp_authorities)

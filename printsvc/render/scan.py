@@ -20,6 +20,7 @@ import zxingcpp
 from PIL import Image
 
 from printsvc.errors import ScanError
+from printsvc.render.filekind import is_pdf
 from printsvc.render.legible import hidden_characters
 
 MAX_BYTES: Final = 20_000_000
@@ -88,10 +89,6 @@ class PrintedPage:
     width_pt: float
     height_pt: float
     words: tuple[PrintedWord, ...] = ()
-
-
-def is_pdf(data: bytes) -> bool:
-    return b"%PDF-" in data[:1024]
 
 
 def read_text(data: bytes) -> list[PrintedPage]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from printsvc_service_harness import Service, recent, run, run_here
+from printsvc_service_harness import ROOT, Service, recent, run, run_here
 from vectors.signing import NOT_AFTER, NOT_BEFORE, Holder, make_holder
 from vectors.vdsnc import make_vdsnc
 
@@ -53,6 +55,23 @@ def issued(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     (folder / "trust.pem").write_bytes(b"".join(pems))
     certificates = [entry["rawData"] for entry in trust["certificates"]]
     return {"folder": folder, "code": body["certificate"]["hcert"], "certificates": certificates, "uvci": body["uvci"]}
+
+
+def test_a_text_is_judged_without_loading_the_service(issued: dict[str, Any]) -> None:
+    """Somebody at a gate waits for each code: no database, no web server and nothing that draws is loaded for it."""
+    folder: Path = issued["folder"]
+    script = (
+        "import contextlib, sys\n"
+        "from printsvc.cli import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main(sys.argv[1:])\n"
+        "print(*sys.modules)\n"
+    )
+    arguments = ["verify", "--trust", str(folder / "trust.json"), str(folder / "code.txt")]
+    ended = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, check=True)
+    *told, loaded = ended.stdout.decode().splitlines()
+    assert told[0].endswith(": valid")
+    assert not {"printsvc.app", "sqlalchemy", "aiohttp", "weasyprint", "pypdfium2", "PIL"} & set(loaded.split())
 
 
 @pytest.mark.parametrize("trust", ["--url", "trust.json", "trust.pem"])
