@@ -30,7 +30,7 @@ HostNameLookups Off
 WebInterface No
 DefaultAuthType None
 DefaultEncryption Never
-DirtyCleanInterval 0
+DirtyCleanInterval {dirty_clean_s}
 MaxJobTime 0
 JobRetryInterval 2
 JobRetryLimit 0
@@ -85,6 +85,7 @@ class Cupsd:
         self.log = log
         self.once_dir = base / "once"
         self.port = 0
+        self.dirty_clean_s = 0  # CUPS's own default is 30; told at the next start
         self._backend = backend
         self._processes = processes
         self._bus = bus
@@ -175,6 +176,7 @@ class Cupsd:
             "once": self.once_dir,
             "port": self.port,
             "log_level": "debug",
+            "dirty_clean_s": self.dirty_clean_s,
             "tag_name": TAG,
             "tag": self._processes.tag,
         }
