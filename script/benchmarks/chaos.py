@@ -284,7 +284,7 @@ class Chaos:
         return said
 
     def _read_papers(self, posted: list[PostedDose]) -> tuple[int, list[str]]:
-        """Read every sheet; return how many are right, and the attempts whose paper is cut, not valid or not the person's."""
+        """Read every sheet; return how many are right, and the attempts whose paper is cut, not valid or another's."""
         uvci_of = {job.job_id: job.uvci for job in self._jobs(posted)}
         trust, now = self._stack.trust_list(), datetime.now(UTC)
         right, wrong = 0, []
