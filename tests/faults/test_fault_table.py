@@ -172,6 +172,23 @@ class Opened:
         self.stack.printers[queue].wait_for("started", before + 1, 90)
         return self.active(queue), uvcis
 
+    def at_cups(self, uvci: str) -> tuple[int, str]:
+        """Return CUPS's job of a certificate, and its queue, as soon as CUPS is at it."""
+        found: list[tuple[int, str]] = []
+
+        def there() -> bool:
+            own = {job.job_id for job in self.jobs() if job.uvci == uvci}
+            jobs = self.stack.lab.connection().getJobs("not-completed", False, -1, -1, _ASKED).items()
+            found[:] = [
+                (number, job["job-printer-uri"].rpartition("/")[2])
+                for number, job in jobs
+                if job["job-state"] == PROCESSING and _job_of(job["job-name"]) in own
+            ]
+            return bool(found)
+
+        wait_until(there, 60, "a job at CUPS", poll_s=0.05)
+        return found[0]
+
     @property
     def gate(self) -> Path:
         return self.stack.lab.cupsd.once_dir / "gate"
@@ -184,7 +201,7 @@ class Opened:
         agent.start()
 
 
-_ASKED = ["job-id", "job-state", "job-printer-uri"]
+_ASKED = ["job-id", "job-name", "job-state", "job-printer-uri"]
 
 
 def _is_plain(event: dict[str, Any]) -> bool:
@@ -414,8 +431,7 @@ def test_somebody_tidies_up_before_a_byte_is_sent(site: Opened, action: Action) 
     """The filter is at work: whatever is done then, the next start is a first one."""
     site.gate.touch()
     uvcis = site.post(1)
-    queue = queue_of(site)
-    action(site, site.active(queue), queue)
+    action(site, *site.at_cups(uvcis[0]))
     site.gate.unlink()
     site.settled()
     # A moved job prints on a printer that the agent did not choose and does not ask: a person looks. One that was
@@ -429,8 +445,7 @@ def test_somebody_tidies_up_while_the_printer_is_off(site: Opened, action: Actio
     """CUPS counts impressions with the printer off: they are its filter's, and nobody's paper."""
     site.gate.touch()
     uvcis = site.post(1)
-    queue = queue_of(site)
-    cups_job = site.active(queue)
+    cups_job, queue = site.at_cups(uvcis[0])
     site.stack.printers[queue].kill()
     site.gate.unlink()
     marker = site.stack.lab.cupsd.once_dir
@@ -440,19 +455,6 @@ def test_somebody_tidies_up_while_the_printer_is_off(site: Opened, action: Actio
     site.stack.printers[queue].start()
     site.settled()
     site.check()
-
-
-def queue_of(site: Opened) -> str:
-    """Return the queue that the agent chose for its one job."""
-    found: list[str] = []
-
-    def there() -> bool:
-        jobs = site.stack.lab.connection().getJobs("not-completed", False, -1, -1, _ASKED).values()
-        found[:] = [job["job-printer-uri"].rpartition("/")[2] for job in jobs if job["job-state"] == PROCESSING]
-        return bool(found)
-
-    wait_until(there, 60, "a job at CUPS", poll_s=0.05)
-    return found[0]
 
 
 def _is_of(site: Opened, marker: str, uvcis: list[str]) -> bool:
