@@ -6,6 +6,7 @@ Real cupsd, real IPP printers of each kind. The filter is held where it has give
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import time
@@ -15,7 +16,9 @@ from pathlib import Path
 import pikepdf
 import pytest
 from lab import PDF, PWG, URF, Lab, LabError, VirtualPrinter
+from lab.poorline import PoorLine
 from lab.processes import wait_until
+from lab.queues import once_uri
 
 pytestmark = [
     pytest.mark.faults,
@@ -169,3 +172,43 @@ def test_a_filter_that_always_ends_early_closes_the_attempt(lab: Lab, document: 
     assert again["job-state"] == CANCELED
     assert "printsvc-once: refused: " in again["job-printer-state-message"]
     assert printer.truth() == []
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A sheet that no compression makes small: megabytes, more than sockets hold."""
+    path, size = tmp_path / "noise.pdf", (1000, 1400)
+    dots = random.Random(20211030).randbytes(size[0] * size[1])
+    with pikepdf.new() as pdf:
+        page = pdf.add_blank_page(page_size=(595.2, 841.92))
+        image = pdf.make_stream(dots, Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, Width=size[0])
+        image.Height, image.ColorSpace, image.BitsPerComponent = size[1], pikepdf.Name.DeviceGray, 8
+        page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Noise=image))
+        page.Contents = pdf.make_stream(b"595.2 0 0 841.92 0 0 cm /Noise Do")
+        pdf.save(path)
+    return path
+
+
+@pytest.mark.parametrize("once", [False, True], ids=["CUPS by itself", "here"])
+@pytest.mark.parametrize("fault", ["restart", "disable"])
+def test_the_backend_is_ended_while_it_sends(lab: Lab, noise: Path, fault: str, once: bool) -> None:
+    """CUPS's backend ends the document where it is, and the printer calls it a page: seen in a chaos run."""
+    printer = lab.add_printer("a", (PWG,))
+    queue = lab.add_queue("a", printer, once=once)
+    with PoorLine(printer.port, holds=8192) as line:
+        uri = f"ipp://localhost:{line.port}/ipp/print"
+        lab.connection().setPrinterDevice("a", once_uri(uri) if once else uri)
+        lab.submit(queue, noise, ATTEMPT)
+        wait_until(lambda: line.bytes_up > 100_000, 60, "the middle of a document")
+        if fault == "restart":
+            lab.cupsd.restart()
+        else:
+            lab.connection().disablePrinter("a")
+        printer.wait_for_pages(1, 90)
+    page = printer.pages()[0]
+    if once:
+        assert page.sheets() == 1
+        assert len(printer.pages()) == 1
+    else:
+        with pytest.raises(LabError, match="cut"):
+            page.sheets()
