@@ -11,7 +11,6 @@ import shutil
 import sys
 import threading
 import time
-import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from stack import ApiError, Paper, SitePlan, Stack
+from stack.papers import says
 
 from printsvc.domain.print_job import UNDER_WAY
 from printsvc.flows.intake import SITE_ID
@@ -182,7 +182,7 @@ def account_for(
         if row.outcome == "issued":
             mine = by_uvci.pop(row.uvci, [])
             row.papers = len(mine)
-            right = [paper for paper in mine if paper.reads and says(paper, line)]
+            right = [paper for paper in mine if paper.reads and says(paper, json.loads(line))]
             row.read_back = bool(right)
             row.claims = mine[0].claims if mine else None
             if len(mine) != 1:
@@ -217,24 +217,6 @@ def account_for(
         "pages": books.get("pages", {}),
         "rows": [row.document() for row in rows],
     }
-
-
-def says(paper: Paper, line: bytes) -> bool:
-    """Return whether the paper's QR states what the event stated: whose, when born, which vaccine, which dose."""
-    event = json.loads(line)
-    person, dose = event["person"], event["dose"]
-    payload = (paper.claims or {}).get("hcert", {})
-    entry = payload["v"][0]
-    name = payload["nam"]
-    family, given = person.get("family_name"), person.get("given_name")
-    apart = " ".join(part for part in (family, given) if part)
-    wanted = apart if (family and given) or not person.get("full_name") else person["full_name"]
-    printed = f"{name.get('fn', '')} {name.get('gn', '')}"
-    return (
-        sorted(unicodedata.normalize("NFC", wanted).split()) == sorted(printed.split())
-        and payload["dob"] == person["date_of_birth"]
-        and (entry["mp"], entry["dn"], entry["sd"]) == (dose["product"], dose["number"], dose["series"])
-    )
 
 
 def show(account: dict[str, Any], console: Console, seconds: float) -> None:

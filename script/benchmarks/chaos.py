@@ -24,7 +24,7 @@ from lab import LabError, VirtualPrinter
 from lab.poorline import PoorLine
 from lab.processes import wait_until
 from stack.api import ApiError
-from stack.papers import read_paper
+from stack.papers import read_paper, says
 from stack.stack import SitePlan, Stack
 
 from benchmarks.chaos_books import Account, BookedJob, PostedDose, hold_against
@@ -97,6 +97,7 @@ class Chaos:
         self._lines = lines
         self._plan = plan
         self._began = 0.0
+        self._events: dict[str, dict[str, Any]] = {}  # by the certificate that came of it
         self._late_s: list[float] = []
         # A part that is put right late, on a slow machine, is hit late the next time, never while it is put right.
         self._locks = {part: threading.Lock() for fault in plan.faults for part in fault.parts}
@@ -121,8 +122,8 @@ class Chaos:
         by_person = self._settle()
         account = self._account(posted)
         told("reading the papers back")
-        wrong = self._wrong_papers(posted)
-        return self._figures(posted, left, account, by_person, wrong)
+        right, wrong = self._read_papers(posted)
+        return self._figures(posted, left, account, by_person, right, wrong)
 
     def _all_there(self) -> bool:
         """Return whether every site's agent has told of its printers: before that a fault meets nothing."""
@@ -147,7 +148,9 @@ class Chaos:
         except ApiError as error:
             told(f"dose {event['dose_id']}: {error}")
             return PostedDose(event["dose_id"], dose.site_id)
-        return PostedDose(event["dose_id"], dose.site_id, answer.get("uvci") or "", answer["status"] == 202)
+        uvci = answer.get("uvci") or ""
+        self._events[uvci] = event
+        return PostedDose(event["dose_id"], dose.site_id, uvci, answer["status"] == 202)
 
     # --- faults
 
@@ -280,11 +283,11 @@ class Chaos:
             self._drain()
         return said
 
-    def _wrong_papers(self, posted: list[PostedDose]) -> list[str]:
-        """Read every sheet; return the attempts whose paper does not verify, or is another certificate's."""
+    def _read_papers(self, posted: list[PostedDose]) -> tuple[int, list[str]]:
+        """Read every sheet; return how many are right, and the attempts whose paper is cut, not valid or another's."""
         uvci_of = {job.job_id: job.uvci for job in self._jobs(posted)}
         trust, now = self._stack.trust_list(), datetime.now(UTC)
-        wrong = []
+        right, wrong = 0, []
         for name, printer in self._stack.printers.items():
             for page in printer.pages():
                 try:
@@ -292,9 +295,12 @@ class Chaos:
                 except LabError:  # half a document came out
                     wrong.append(page.job_name)
                     continue
-                if not paper.reads or paper.uvci != uvci_of.get(job_of(page.job_name)):
+                uvci = uvci_of.get(job_of(page.job_name), "")
+                if paper.reads and paper.uvci == uvci and says(paper, self._events[uvci]):
+                    right += 1
+                else:
                     wrong.append(page.job_name)
-        return wrong
+        return right, wrong
 
     def _figures(
         self,
@@ -302,6 +308,7 @@ class Chaos:
         left: Account,
         account: Account,
         by_person: Counter[str],
+        right: int,
         wrong: list[str],
     ) -> dict[str, Any]:
         stats, plan = self._stack.stats(), self._plan
@@ -312,6 +319,8 @@ class Chaos:
         counted = (stats["doses"], stats["certificates"], stats["held"])
         if counted != (len(posted), len(issued), held):
             troubles.append(f"the books count {counted} doses, certificates and held; {len(posted)} doses were posted")
+        if right + len(wrong) != account.papers_true:
+            troubles.append(f"{right + len(wrong)} papers were read of {account.papers_true}")
         for trouble in troubles:
             told(trouble)
         return {
@@ -328,6 +337,7 @@ class Chaos:
             "denied_but_present": len(account.denied_but_present),
             "unaccounted": len(account.unaccounted),
             "wrong_papers": len(wrong),
+            "papers_read": right,
             "before_a_person": {
                 "papers_true": left.papers_true,
                 "papers_booked": left.papers_booked,

@@ -30,7 +30,7 @@ HostNameLookups Off
 WebInterface No
 DefaultAuthType None
 DefaultEncryption Never
-DirtyCleanInterval 0
+DirtyCleanInterval {dirty_clean_s}
 MaxJobTime 0
 JobRetryInterval 2
 JobRetryLimit 0
@@ -85,6 +85,7 @@ class Cupsd:
         self.log = log
         self.once_dir = base / "once"
         self.port = 0
+        self.dirty_clean_s = 0  # CUPS's own default is 30; told at the next start
         self._backend = backend
         self._processes = processes
         self._bus = bus
@@ -129,6 +130,19 @@ class Cupsd:
         self.stop()
         self.start()
 
+    def stand_in(self, filter_name: str, script: str) -> None:
+        """Put a shell script in the place of one of CUPS's filters; `$REAL` is what it stands in for."""
+        folder = self.base / "bin/filter"
+        if folder.is_symlink():
+            folder.unlink()
+            folder.mkdir()
+            for entry in (_SYSTEM_BIN / "filter").iterdir():
+                _link(folder / entry.name, entry)
+        program = folder / filter_name
+        program.unlink()
+        program.write_text(f"#!/bin/sh\nREAL={_SYSTEM_BIN}/filter/{filter_name}\n{script}\n")
+        program.chmod(0o755)
+
     def _answers(self) -> bool:
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"cupsd ended at its start; see {self.log}/error_log and {self.log}/cupsd.out")
@@ -162,6 +176,7 @@ class Cupsd:
             "once": self.once_dir,
             "port": self.port,
             "log_level": "debug",
+            "dirty_clean_s": self.dirty_clean_s,
             "tag_name": TAG,
             "tag": self._processes.tag,
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 import threading
 from types import TracebackType
 from typing import Self
@@ -20,10 +21,18 @@ _CHUNK = 512
 class PoorLine:
     """Opened by its constructor, in a thread of its own; `close()` or `with` ends it.
 
-    `bits_per_s` is the rate of each direction, None for any; `round_trip_s` is the way there and back.
+    `bits_per_s` is the rate of each direction, None for any; `round_trip_s` is the way there and back. `holds` bounds
+    the bytes that are taken from the agent ahead of the rate, None leaves it to the kernel, which takes megabytes.
     """
 
-    def __init__(self, target_port: int, *, bits_per_s: float | None = None, round_trip_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        target_port: int,
+        *,
+        bits_per_s: float | None = None,
+        round_trip_s: float = 0.0,
+        holds: int | None = None,
+    ) -> None:
         self.bytes_up = 0
         self.bytes_down = 0
         self.connections = 0
@@ -31,6 +40,7 @@ class PoorLine:
         self.port = 0
         self._target_port = target_port
         self._bits_per_s = bits_per_s
+        self._holds = holds
         self._way_s = round_trip_s / 2
         self._free_at = {True: 0.0, False: 0.0}
         self._open: set[asyncio.StreamWriter] = set()
@@ -120,7 +130,11 @@ class PoorLine:
             await asyncio.sleep(chance.expovariate(share / (mean_s * (1 - share))))
 
     async def _serve(self, ready: threading.Event) -> None:
-        server = await asyncio.start_server(self._take, "127.0.0.1", 0)
+        listener = socket.create_server(("127.0.0.1", 0))
+        if self._holds is not None:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._holds)
+        # The reader's own bound: it takes twice that before it waits.
+        server = await asyncio.start_server(self._take, sock=listener, limit=(self._holds or 1 << 17) // 2)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
         async with server:

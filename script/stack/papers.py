@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +54,23 @@ def read_paper(printer: str, page: Page, *, trust: TrustList, now: datetime, sav
     verdict = verify(texts.pop(), trust=trust, at=now)
     claims = verdict.claims
     return Paper(printer, page.job_name, verdict.verdict.value, _uvci(claims), claims, path)
+
+
+def says(paper: Paper, event: dict[str, Any]) -> bool:
+    """Return whether the paper's QR states what the dose event stated: whose, when born, which vaccine, which dose."""
+    person, dose = event["person"], event["dose"]
+    payload = (paper.claims or {}).get("hcert", {})
+    entry = payload["v"][0]
+    name = payload["nam"]
+    family, given = person.get("family_name"), person.get("given_name")
+    apart = " ".join(part for part in (family, given) if part)
+    wanted = apart if (family and given) or not person.get("full_name") else person["full_name"]
+    printed = f"{name.get('fn', '')} {name.get('gn', '')}"
+    return (
+        sorted(unicodedata.normalize("NFC", wanted).split()) == sorted(printed.split())
+        and payload["dob"] == person["date_of_birth"]
+        and (entry["mp"], entry["dn"], entry["sd"]) == (dose["product"], dose["number"], dose["series"])
+    )
 
 
 def _uvci(claims: dict[str, Any] | None) -> str:

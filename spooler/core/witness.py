@@ -20,6 +20,7 @@ class CupsWord(StrEnum):
 
     REFUSED: the backend was started a second time for the same attempt (cupsd was restarted while it printed) and would
     not send it again; the first one may still be sending.
+    NEVER_SENT: the backend got no whole document, has closed the attempt, and vouches that nothing was or will be sent.
     """
 
     UNKNOWN = "unknown"  # CUPS could not be asked
@@ -29,10 +30,11 @@ class CupsWord(StrEnum):
     CANCELED = "canceled"
     ABORTED = "aborted"
     REFUSED = "refused"
+    NEVER_SENT = "never-sent"
     GONE = "gone"
 
 
-_ENDED = frozenset({CupsWord.COMPLETED, CupsWord.CANCELED, CupsWord.ABORTED, CupsWord.REFUSED, CupsWord.GONE})
+_ENDED = frozenset(CupsWord) - {CupsWord.UNKNOWN, CupsWord.HELD, CupsWord.ACTIVE}
 _ENDED_CLEANLY = frozenset({CupsWord.COMPLETED, CupsWord.CANCELED, CupsWord.ABORTED})
 
 _CANCELED, _ABORTED, _COMPLETED = 7, 8, 9  # RFC 8011, 5.3.7 job-state
@@ -185,6 +187,8 @@ def judge(evidence: Evidence, now: datetime, began_at: datetime, patience: Patie
     """Return what is certain or must be given up as uncertain; None: wait and ask again."""
     ended_s = -1.0 if evidence.ended_at is None else (now - evidence.ended_at).total_seconds()
     stalled = now - began_at >= timedelta(seconds=patience.stall_s)
+    if evidence.cups is CupsWord.NEVER_SENT and not evidence.ever_heard:
+        return Verdict("failed", "document-cut")
     match evidence.printer:
         case None:
             return None

@@ -17,6 +17,7 @@ import cups
 from spooler.core.attempt import Attempt, Job
 from spooler.core.witness import CupsWord
 from spooler.cupsd.lane import CupsRefusedError
+from spooler.cupsd.sheets import count_sheets
 
 _QUEUE_ATTRIBUTES = [
     "printer-state",
@@ -33,6 +34,8 @@ _NOT_FOUND = 0x0406
 _NO_SUCH_QUEUE = (0x0406, 0x0500)  # cupsd 2.4 answers Create-Job for an unknown queue with an internal error
 
 ONCE = "printsvc-once"  # the backend that refuses to send an attempt a second time
+_GIVEN_UP = f"{ONCE}: given up: "  # its word that of this attempt nothing was sent and nothing will be
+_SHEETS = "printsvc-sheets"  # job attribute by which it knows a document that lacks its last sheets
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,8 @@ def create_held(connection: Any, job: Job, attempt: Attempt, document: bytes) ->
         # PWG 5100.3: the first sheet comes out first; CUPS turns the order around where a printer delivers face up.
         "page-delivery": "same-order-face-down",
     }
+    if sheets := count_sheets(document):
+        options[_SHEETS] = str(sheets)
     try:
         cups_job_id = connection.createJob(attempt.queue, attempt.attempt_id, options)
     except cups.IPPError as error:
@@ -260,7 +265,10 @@ def _word_of(attributes: dict[str, Any]) -> CupsWord:
             # Held after it had begun: releasing it would print it again.
             return CupsWord.ACTIVE if started else CupsWord.HELD
         case 7 | 8 as state:
-            if ONCE in str(attributes.get("job-printer-state-message") or ""):
+            message = str(attributes.get("job-printer-state-message") or "")
+            if _GIVEN_UP in message:
+                return CupsWord.NEVER_SENT
+            if ONCE in message:
                 return CupsWord.REFUSED
             return CupsWord.CANCELED if state == 7 else CupsWord.ABORTED
         case 9:

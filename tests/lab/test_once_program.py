@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.machinery
+import importlib.util
+import io
 import os
-import shutil
+import signal
+import struct
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
+import pikepdf
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spooler.cupsd.sheets import count_sheets
 
 PROGRAM = Path(__file__).parents[2] / "deploy/cups/printsvc-once"
 URI = "ipp://192.0.2.7:631/ipp/print?waitjob=true"
@@ -48,22 +60,40 @@ class Machine:
     def once_dir(self) -> Path:
         return self.home / "once"
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, document: str = "the document", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(PROGRAM), *arguments],
             env={**self.environment, **environment},
-            input="the document",
+            input=document,
             capture_output=True,
             text=True,
             timeout=20,
         )
 
-    def start(self, title: str, *, job_id: int = 7, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.run(str(job_id), "user", title, "1", "media=iso_a4_210x297mm", **environment)
+    def start(
+        self, title: str, *, job_id: int = 7, document: str = "the document", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        options = "media=iso_a4_210x297mm"
+        return self.run(str(job_id), "user", title, "1", options, document=document, **environment)
 
     def sent(self) -> list[str]:
         log = self.home / "stub.log"
         return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture(scope="module")
+def once() -> ModuleType:
+    """The program as a module."""
+    loader = importlib.machinery.SourceFileLoader("printsvc_once", str(PROGRAM))
+    spec = importlib.util.spec_from_loader("printsvc_once", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no cache beside the program
+    loader.exec_module(module)
+    sys.dont_write_bytecode = writes
+    return module
 
 
 @pytest.fixture
@@ -138,15 +168,20 @@ def test_with_a_full_disk_nothing_is_sent_and_no_marker_stays(machine: Machine) 
         subprocess.run(["umount", str(machine.once_dir)], check=True)
 
 
-def test_a_marker_that_cannot_be_made_durable_is_taken_back(machine: Machine) -> None:
-    broken = machine.home / "broken"
-    broken.mkdir()
-    (broken / "sync").write_text("#!/bin/sh\nexit 1\n")
-    (broken / "sync").chmod(0o755)
-    done = machine.start("ps-a-1-1", PATH=f"{broken}:/usr/bin:/bin")
-    assert done.returncode == 6
-    assert machine.sent() == []
-    assert machine.start("ps-a-1-1").returncode == 0
+def test_a_marker_that_cannot_be_made_durable_is_taken_back(
+    tmp_path: Path, once: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "I/O error")
+
+    markers = once.Markers(str(tmp_path), "ps-a-1-1", "job-1.queue-q.pid-1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(OSError, match="I/O error"):
+            markers.claim()
+    assert markers.first() == ""
+    assert markers.claim()
+    assert not markers.claim()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +214,113 @@ def test_old_markers_go_at_every_hundredth_job_and_young_ones_stay(machine: Mach
     assert sorted(entry.name for entry in machine.once_dir.iterdir()) == ["ps-a-1-1", "ps-b-1-1", "ps-young-1-1"]
 
 
-def test_it_is_plain_posix_shell() -> None:
-    dash = shutil.which("dash")
-    assert dash is not None
-    subprocess.run([dash, "-n", str(PROGRAM)], check=True)
+def test_a_document_that_ends_early_is_not_sent_and_the_third_time_the_attempt_is_closed(machine: Machine) -> None:
+    for number in (1, 2):
+        done = machine.start("ps-a-1-1", document="%PDF-1.7\nhalf a page")
+        assert (done.returncode, machine.sent()) == (6, [])
+        assert "ended too early" in done.stderr
+        assert "nothing was sent, will try again" in done.stderr
+        assert len(list(machine.once_dir.iterdir())) == number
+    done = machine.start("ps-a-1-1", document="")
+    assert done.returncode == 5
+    assert done.stderr.startswith("ERROR: printsvc-once: given up: the document of ps-a-1-1 ended too early 3 times")
+    done = machine.start("ps-a-1-1")
+    assert (done.returncode, machine.sent()) == (5, [])
+    assert "refused" in done.stderr
+
+
+def test_after_an_early_end_the_whole_document_is_sent(machine: Machine) -> None:
+    assert machine.start("ps-a-1-1", document="RaS2").returncode == 6
+    assert machine.start("ps-a-1-1").returncode == 0
+    assert machine.sent() == [f"{URI}|7 user ps-a-1-1 1 media=iso_a4_210x297mm|the document"]
+
+
+def test_ended_while_the_document_comes_it_leaves_nothing(machine: Machine) -> None:
+    """CUPS ends a backend by SIGTERM: the next start of the attempt is a first one."""
+    command = [str(PROGRAM), "7", "user", "ps-a-1-1", "1", ""]
+    with subprocess.Popen(command, env=machine.environment, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"half of the document")
+        process.stdin.flush()
+        process.terminate()
+    assert process.returncode == -signal.SIGTERM
+    assert list(machine.once_dir.iterdir()) == []
+    assert machine.start("ps-a-1-1").returncode == 0
+
+
+def page_pwg(height: int, groups: bytes) -> bytes:
+    """A page of 8 pixels of 8 bits, drawn by `groups`."""
+    header = bytearray(1796)
+    struct.pack_into(">2I", header, 372, 8, height)
+    struct.pack_into(">5I", header, 384, 8, 8, 8, 0, 18)
+    return bytes(header) + groups
+
+
+def page_urf(height: int, groups: bytes) -> bytes:
+    header = bytearray(32)
+    header[0] = 8
+    struct.pack_into(">2I", header, 12, 8, height)
+    return bytes(header) + groups
+
+
+# Eight pixels: one repeated; four repeated and the rest blank; eight as they stand; three and five as they stand.
+_LINES = [b"\x07A", b"\x03A\x80", b"\xf9ABCDEFGH", b"\xfeABC\xfcABCDE"]
+
+
+@st.composite
+def rasters(draw: st.DrawFn) -> tuple[bytes, list[int]]:
+    """A raster document of either kind, and where each of its pages ends."""
+    urf = draw(st.booleans())
+    document = b"UNIRAST\0" + struct.pack(">I", 0) if urf else b"RaS2"
+    ends = []
+    for _ in range(draw(st.integers(1, 3))):
+        groups = draw(st.lists(st.tuples(st.integers(1, 256), st.sampled_from(_LINES)), min_size=1, max_size=6))
+        bitmap = b"".join(bytes([repeat - 1]) + line for repeat, line in groups)
+        document += (page_urf if urf else page_pwg)(sum(repeat for repeat, _ in groups), bitmap)
+        ends.append(len(document))
+    return document, ends
+
+
+@settings(max_examples=30)
+@given(rasters())
+def test_a_raster_is_whole_at_its_end_and_nowhere_else(once: ModuleType, drawn: tuple[bytes, list[int]]) -> None:
+    document, ends = drawn
+    once.check_whole(document)
+    once.check_whole(document, len(ends))
+    for end in range(len(document)):
+        with pytest.raises(once.CutError):
+            once.check_whole(document[:end], len(ends))
+        if end not in ends:
+            with pytest.raises(once.CutError):
+                once.check_whole(document[:end])
+
+
+@given(pages=st.integers(1, 4), data=st.data())
+def test_a_pdf_is_whole_at_its_end_and_nowhere_else(once: ModuleType, pages: int, data: st.DataObject) -> None:
+    buffer = io.BytesIO()
+    with pikepdf.new() as pdf:
+        for _ in range(pages):
+            pdf.add_blank_page(page_size=(595.2, 841.92))
+        pdf.save(buffer, object_stream_mode=data.draw(st.sampled_from(list(pikepdf.ObjectStreamMode))))
+    document = buffer.getvalue()
+    once.check_whole(document)
+    assert count_sheets(document) == pages
+    end = data.draw(st.integers(0, len(document.rstrip()) - 1))
+    with pytest.raises(once.CutError):
+        once.check_whole(document[:end])
+
+
+def test_of_an_unknown_format_nothing_is_known(once: ModuleType) -> None:
+    once.check_whole(b"\x1b%-12345X@PJL JOB")
+    with pytest.raises(once.CutError):
+        once.check_whole(b"")
+
+
+def test_what_python_ignores_is_as_ever_for_the_real_backend(machine: Machine) -> None:
+    (machine.home / "bin/backend/ipp").write_text("#!/bin/sh\ngrep SigIgn /proc/self/status\n")
+    ignored = int(machine.start("ps-a-1-1").stdout.split()[1], 16)
+    assert ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)) == 0
+
+
+def test_it_needs_nothing_but_python_itself() -> None:
+    assert PROGRAM.read_text().startswith("#!/usr/bin/python3 -IS\n")

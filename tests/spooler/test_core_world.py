@@ -319,13 +319,17 @@ class Site(RuleBasedStateMachine):
             printer.answers = what == "answers"
 
     @rule(
-        what=st.sampled_from(["cancel", "cancel", "cancel", "dies", "dies and loses", "up", "up"]),
+        what=st.sampled_from(["cancel", "cancel", "cancel", "cut", "dies", "dies and loses", "up", "up"]),
         index=st.integers(0, 9),
     )
     def cups_fault(self, what: str, index: int) -> None:
         live = [j for j in self.cups if j.word in (CupsWord.ACTIVE, CupsWord.HELD)]
         if what == "cancel" and live and self.cups_up:
             live[index % len(live)].word = CupsWord.CANCELED  # by an administrator
+        elif what == "cut" and self.cups_up:
+            for job in live:
+                if job.word is CupsWord.ACTIVE and not job.sent:
+                    job.word = CupsWord.NEVER_SENT  # its filter never gave the backend a whole document
         elif what.startswith("dies"):
             self.cups_up = False
             if what.endswith("loses"):

@@ -71,6 +71,12 @@ def heard(*jobs: tuple[int, int | None]) -> Heard:
         (CupsWord.REFUSED, heard(), 10, None),
         (CupsWord.REFUSED, heard(), 30, "uncertain"),
         (CupsWord.GONE, heard(), 30, "uncertain"),
+        # The backend never had a whole document and says so, whether the printer can be asked or not.
+        (CupsWord.NEVER_SENT, heard(), 1, "failed"),
+        (CupsWord.NEVER_SENT, Unreachable(), 1, "failed"),
+        (CupsWord.NEVER_SENT, Mute(), 1, "failed"),
+        (CupsWord.NEVER_SENT, heard((9, 1)), 1, "printed"),
+        (CupsWord.NEVER_SENT, heard((5, 0)), 4000, None),
         # Cancelled at the printer: the page was seen to come out. Aborted by it: it was not.
         (CupsWord.CANCELED, heard((7, 0)), 10, "uncertain"),
         (CupsWord.CANCELED, heard((8, 0)), 10, "failed"),
