@@ -157,7 +157,7 @@ def test_a_site_is_set_up_prints_and_is_taken_down(deb: Path, fresh: FreshDebian
         assert agent_uid in owners, "the agent runs as its own user"
     finally:
         agent.kill()  # with --kill-child what runs inside goes too; the journal stands that
-        agent.wait(30)
+        agent.communicate(timeout=30)
 
     journal = (fresh.root / "var/lib/printsvc-spooler/journal.id").read_text()
     fresh.run(f"{install} --reinstall")
