@@ -22,6 +22,7 @@
       UnavailableError(retry_after_s)
         StoreError              nothing was stored
         SignerError             no signer can sign now
+          ClockAheadError       this machine's clock and the database's differ: none is ended by it
         RenderError             no worker could draw the page
           RenderBusyError       too many pages wait: the only one that the sender's patience settles (429)
           SealTimeError         the time stamping authority did not answer
@@ -178,6 +179,10 @@ class StoreError(UnavailableError):
 
 class SignerError(UnavailableError):
     code = "signer_unavailable"
+
+
+class ClockAheadError(SignerError):
+    code = "clock_ahead"
 
 
 class RenderError(UnavailableError):

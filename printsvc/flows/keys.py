@@ -28,7 +28,7 @@ from printsvc.credential.life import (
     signing_covered_until,
 )
 from printsvc.domain.signer import SignerEvent, SignerRecord, SignerRole, SignerState
-from printsvc.errors import CredentialError, InputError, NotFoundError, Problem, SignerError, StateError
+from printsvc.errors import ClockAheadError, CredentialError, InputError, NotFoundError, Problem, StateError
 from printsvc.store import signers as signer_store
 
 CLOCK = "clock"
@@ -141,14 +141,12 @@ def compromise(
 def apply_due(connection: Connection, *, now: datetime, held: Collection[str]) -> list[SignerRecord]:
     """Do what the clock brings about, and return every signer as it then is.
 
-    Nothing brings an ended signer back, and all machines share it: raises SignerError, and ends none, where this
-    machine's clock is ahead of the database's.
+    Nothing brings an ended signer back, and all machines share it: raises ClockAheadError, and ends
+    none, where this machine's clock is ahead of the database's.
     """
+    _check_clock(now, signer_store.read_clock(connection))  # before anybody has to wait for this machine
     signer_store.lock_signers(connection, to_change=True)
-    due = due_events(signer_store.list_records(connection), now, held=held)
-    if due:
-        _check_clock(now, signer_store.read_clock(connection))
-    for record, event in due:
+    for record, event in due_events(signer_store.list_records(connection), now, held=held):
         _apply(connection, record, event, now=now, actor=CLOCK)
     return signer_store.list_records(connection)
 
@@ -156,9 +154,11 @@ def apply_due(connection: Connection, *, now: datetime, held: Collection[str]) -
 def _check_clock(now: datetime, by_database: datetime | None) -> None:
     if by_database is not None and now - by_database > MAX_CLOCK_LEAD:
         lead = str(now - by_database).partition(".")[0]
-        raise SignerError(
-            f"The clock of this machine is {lead} ahead of the database's: no signer is ended by it. Set it right.",
-            vi=f"Đồng hồ của máy này nhanh hơn cơ sở dữ liệu {lead}: không khóa ký nào bị kết thúc. Hãy chỉnh lại.",
+        raise ClockAheadError(
+            f"The clock of this machine is {lead} ahead of the database's: one of the two is wrong. "
+            "Until it is set right, this machine ends no signer.",
+            vi=f"Đồng hồ của máy này nhanh hơn cơ sở dữ liệu {lead}: một trong hai bị sai. "
+            "Khi chưa chỉnh lại, máy này không kết thúc khóa ký nào.",
             retry_after_s=60,
         )
 

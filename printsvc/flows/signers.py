@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
 from printsvc.credential.keys import KeyStore, LocalSigner, Signer
 from printsvc.credential.life import due_events, find_signing, next_due
 from printsvc.credential.trust import TrustList, make_trust_list
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
-from printsvc.errors import PrintsvcError, SignerError, SigningError
+from printsvc.errors import ClockAheadError, PrintsvcError, SignerError, SigningError
 from printsvc.flows.keys import apply_due
 from printsvc.flows.services import Services
 from printsvc.store import signers as signer_store
 from printsvc.store.engine import Store
 
+_LOG = structlog.get_logger("printsvc.signers")
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -92,13 +94,14 @@ class FollowedSigners:
         self._looking = threading.Lock()
         self._tried_at: dict[str, datetime] = {}
         self._view = _View()
+        self._wrong_clock: ClockAheadError | None = None
 
     def current(self, now: datetime) -> Signer:
         """Return who signs. Raises SignerError where nobody does, or where this process cannot open the key."""
         view = self._view
         record = find_signing(view.records)
         if record is None or now >= min(record.signing_until, record.not_after):
-            raise _nobody()
+            raise self._wrong_clock or _nobody()
         signer = view.opened.get(record.thumbprint)
         if signer is None:
             why = view.closed.get(record.thumbprint)
@@ -148,9 +151,17 @@ class FollowedSigners:
         found = self._store.read_now(self._what_is_new)
         version, records = found if found is not None else (self._view.version, self._view.records)
         view = self._opened(self._view, version, records, now)
+        wrong: ClockAheadError | None = None
         if due_events(records, now, held=view.opened):
-            moved = self._store.submit(lambda c: apply_due(c, now=now, held=frozenset(view.opened))).result()
-            view = self._opened(view, None, tuple(moved), now)  # no version: others may have written meanwhile
+            try:
+                moved = self._store.submit(lambda c: apply_due(c, now=now, held=frozenset(view.opened))).result()
+                view = self._opened(view, None, tuple(moved), now)  # no version: others may have written meanwhile
+            except ClockAheadError as error:
+                # What others do with the signers is seen all the same: one that is compromised must not sign here.
+                wrong = error
+        if wrong is not None and self._wrong_clock is None:
+            _LOG.error("clock_ahead", why=wrong.en)
+        self._wrong_clock = wrong
         self._view = view  # at once: `current` reads it on another thread
 
     def _what_is_new(self, connection: Connection) -> tuple[int, tuple[SignerRecord, ...]] | None:

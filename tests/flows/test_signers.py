@@ -249,12 +249,20 @@ def test_a_machine_with_a_clock_that_is_years_ahead_ends_no_signer_of_all(postgr
         office.csca(right)
         office.start(office.plan(right), right)
         wrong, good = office.process(now=right), office.process(now=right)
+        late = right + 3 * 365 * DAY
+        wrong.look_now(late)
         with pytest.raises(SignerError, match="ahead of the database's") as raised:
-            wrong.look_now(right + 3 * 365 * DAY)
+            wrong.current(late)
         assert raised.value.vi != raised.value.en
         good.look_now(right)
         assert good.current(right).kid.hex() == office.signing().kid
         drifted = office.plan(right, begins=right + timedelta(minutes=5))
+        wrong.look_now(late)
+        assert drifted.thumbprint in [one.thumbprint for one in wrong.records()], "it sees what others do"
+        assert len(office.process(now=late).records()) == 3, "and can be started, for all that needs no signer"
+        # While its signer's period lasts it signs: to be ahead is no harm to that.
+        wrong.look_now(right + DAY)
+        assert wrong.current(right + DAY).kid.hex() == office.signing().kid != drifted.kid
         wrong.look_now(right + timedelta(minutes=5))
         assert office.signing().thumbprint == drifted.thumbprint, "a clock may drift by minutes"
 

@@ -170,6 +170,11 @@ def test_printed_needs_the_printers_word_and_failed_needs_no_page_seen(
         assert any(job.state == 9 and job.impressions != 0 for job in jobs)
     elif verdict.outcome == "printed":
         assert (evidence.printer, evidence.cups, verdict.witness) == (Mute(), CupsWord.COMPLETED, "cups")
+    elif verdict.outcome == "failed" and evidence.cups is CupsWord.NEVER_SENT:
+        # The backend's own word that no byte went out; a printer that knows the attempt would belie it.
+        assert verdict.reason == "document-cut"
+        assert not jobs
+        assert not evidence.ever_heard
     elif verdict.outcome == "failed":
         assert all(job.state == 8 and job.impressions == 0 for job in jobs)
         assert evidence.cups in (CupsWord.CANCELED, CupsWord.ABORTED, CupsWord.COMPLETED)
