@@ -199,7 +199,8 @@ class Typst:
         (self._folder / "qr.png").write_bytes(qr)
         texts = self._layout.filled(texts_of(self._library, self._form_id, page))
         own = json.dumps([self._document(text) for text in texts if text.slot], ensure_ascii=False)
-        return bytes(self._compiler.compile(format="pdf", sys_inputs={"texts": own}, pdf_tags=False))
+        pdf: Any = self._compiler.compile(format="pdf", sys_inputs={"texts": own}, pdf_tags=False)
+        return bytes(pdf)
 
     def _document(self, text: Text) -> dict[str, Any]:
         return {"x": text.x, "y": text.y, "size": text.size, "text": text.text, **self._fonts[text.font]}
