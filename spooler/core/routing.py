@@ -3,8 +3,9 @@
 The rules, in their order. A queue is *fit* for a job when the job may go there (its operator's choice, the queue's
 pool), the queue takes its media, nothing is wrong with queue or printer, and it has no other job. Among fit queues: the
 one that was asked for; where the job failed least; supplies that are not low; media that is loaded; the shortest queue;
-the youngest oldest job there; the name. Jobs come urgent first (priority), as they came, and reprints last, unless
-they have climbed to the priority of a first paper.
+the youngest oldest job there; the name. Where the job failed it does not go again while a queue where it failed less is
+only busy, unless it was asked for. Jobs come urgent first (priority), as they came, and reprints last, unless they have
+climbed to the priority of a first paper.
 
 *Operator's choice.* `asked` is empty, a queue's name, or `pool:NAME`. A pool is a bound: a job that asked for one goes
 nowhere else. A queue is a wish: where it cannot print, the others of its pool are taken, and the line says so.
@@ -72,6 +73,7 @@ def choose_queue(
         for name, queue in sorted(queues.items())
         if (why := refuse(job, queue, allowed=name in allowed, busy=name in taken, now=now, fresh_s=fresh_s))
     }
+    refusals = dict(sorted((refusals | _failed_before(job, queues.keys() - refusals.keys(), refusals)).items()))
     fit = [queue for name, queue in queues.items() if name not in refusals]
     if not fit:
         return Choice(
@@ -85,6 +87,16 @@ def choose_queue(
     if refusals:
         en, vi = f"{en}; not {_told(refusals, 'en')}", f"{vi}; không chọn {_told(refusals, 'vi')}"
     return Choice(best.name, _clip(en), _clip(vi))
+
+
+def _failed_before(job: Job, fit: Collection[str], refusals: Mapping[str, Refusal]) -> dict[str, Refusal]:
+    """The fit queues that are no better than to wait: at a printer that gives up at once all attempts would be used."""
+    soon = min((job.avoid.count(name) for name, why in refusals.items() if why.passes), default=len(job.avoid))
+    return {
+        name: Refusal("failed there, and another one is soon free", "đã lỗi ở đây, máy khác sắp rảnh", passes=True)
+        for name in fit
+        if job.avoid.count(name) > soon and name != job.asked
+    }
 
 
 def refuse(job: Job, queue: Queue, *, allowed: bool, busy: bool, now: datetime, fresh_s: float) -> Refusal | None:

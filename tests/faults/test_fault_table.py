@@ -383,14 +383,10 @@ def test_out_of_paper_until_somebody_loads_it(site: Opened) -> None:
 
 
 def test_a_printer_that_gives_its_jobs_up(site: Opened) -> None:
-    """CUPS: cancelled, whatever its policy. The papers come from the other printer.
-
-    Where that is busy, a job may fail three times at this one: then it is on the site's list, with the reason.
-    """
+    """CUPS: cancelled, whatever its policy. The papers come from the other printer, or wait for it while it is busy."""
     _, uvcis = site.printing(PDF_QUEUE, exit_code=1, sleep_s=0.5)
     site.settled()
-    assert set(site.states(uvcis)) <= {"printed", "failed"}
-    assert "printed" in site.states(uvcis)
+    assert site.states(uvcis) == ["printed"] * len(uvcis)
     site.check()
 
 

@@ -139,9 +139,12 @@ def test_a_printer_that_breaks_is_left_at_the_next_choice(
     broken = site | {name: replace(site[name], reasons=(reason,))}
     choice = choose_queue(job, broken, taken=frozenset(), now=NOW, fresh_s=FRESH_S)
     assert choice.queue != name
-    # All else being equal, the others' order is not touched by it.
-    if pick(job, site) != name:
-        assert choice.queue == pick(job, site)
+    # All else being equal, the others' order is not touched by it; a job that waited for it waits no longer.
+    before = pick(job, site)
+    if before and before != name:
+        assert choice.queue == before
+    elif not before and job.asked != name:
+        assert choice.queue == pick(job, {other: queue for other, queue in site.items() if other != name})
 
 
 def ready(**changes: object) -> Job:
@@ -181,6 +184,42 @@ def fresh(name: str, **changes: object) -> Queue:
 def test_lines_that_an_admin_reads(job: Job, site: list[Queue], queue: str, line: str) -> None:
     choice = choose_queue(job, {one.name: one for one in site}, taken=frozenset(), now=NOW, fresh_s=FRESH_S)
     assert (choice.queue, choice.en) == (queue, line)
+
+
+@pytest.mark.parametrize(
+    ("job", "b", "queue", "line"),
+    [
+        (
+            ready(avoid=("a",)),
+            fresh("b"),
+            "",
+            "waits: a: failed there, and another one is soon free; b: has another job",
+        ),
+        (
+            ready(avoid=("a", "b")),
+            fresh("b"),
+            "a",
+            "a: one of 1 that can, failed there 1 times before; not b: has another job",
+        ),
+        (
+            ready(avoid=("a",)),
+            fresh("b", state=5),
+            "a",
+            "a: one of 1 that can, failed there 1 times before; not b: stopped",
+        ),
+        (
+            ready(avoid=("a",), asked="a"),
+            fresh("b"),
+            "a",
+            "a: one of 1 that can, asked for, failed there 1 times before; not b: has another job",
+        ),
+    ],
+)
+def test_a_printer_that_gives_up_at_once_does_not_use_up_all_attempts(
+    job: Job, b: Queue, queue: str, line: str
+) -> None:
+    choice = choose_queue(job, {"a": fresh("a"), "b": b}, taken={"b"}, now=NOW, fresh_s=FRESH_S)
+    assert (choice.queue, choice.en, choice.blocked) == (queue, line, False)
 
 
 def test_the_core_sends_the_line_with_the_job_and_keeps_back_what_is_kept() -> None:
