@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import zipfile
@@ -48,6 +49,9 @@ async def take_bag(
 ) -> DayBag:
     """Take a day bag and keep it; after a cut line or a kill the same key is asked for again.
 
+    Where no new one was granted, the one that is here comes again, with lists of now: who was killed before the answer
+    was shown, or asks twice, is not told that there is none.
+
     The private key is sealed on this disk before anybody hears of it, and never leaves. The CSCA is that of
     `csca_file`; without, the first one that comes over this agent's own line is pinned. Raises NoBagError, AccessError,
     LinkDownError, InputError for a bag that is not to be used, SigningError for another passphrase.
@@ -57,14 +61,34 @@ async def take_bag(
         key = make_private_key()
         pending = make_request(key, identity.agent_id), seal_private_key(key, passphrase)
         book.add_key(*pending, clock())
-    request, sealed = pending
-    key = open_private_key(sealed, passphrase)
+    fetch = functools.partial(_fetch, book, line, identity, passphrase, csca_file=csca_file, clock=clock)
     try:
-        archive = await line.take_bag(request, identity.journal_id)
+        return await fetch(*pending)
     except NoBagError as error:
         if error.code in _KEY_IS_OF_NO_USE:  # enrolled anew, or the bag was ended before it came
-            book.drop_request(request)
-        raise
+            book.drop_request(pending[0])
+        held = next((one for one in book.bags() if one.expires_at > clock()), None)
+        if error.code != NoBagError.code or held is None:
+            raise
+        try:
+            return await fetch(held.request, held.sealed)
+        except NoBagError as of_held:
+            raise of_held if of_held.code == "bag_over" else error from None
+
+
+async def _fetch(
+    book: Book,
+    line: BagLine,
+    identity: Identity,
+    passphrase: bytes,
+    request: bytes,
+    sealed: bytes,
+    *,
+    csca_file: Path | None,
+    clock: Callable[[], datetime],
+) -> DayBag:
+    key = open_private_key(sealed, passphrase)
+    archive = await line.take_bag(request, identity.journal_id)
     pins = _pins(book, archive, csca_file)
     public = key.public_key()
     assert isinstance(public, ec.EllipticCurvePublicKey)

@@ -5,9 +5,11 @@ The truth about paper is the printers' own log; the truth about certificates is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -218,12 +220,19 @@ def centre(stack: Stack, *command: str) -> Any:
 def test_kill_9_at_every_step(stack: Stack, site: Site) -> None:
     admin = stack.service.api("admin")
     bag_id = centre(stack, "make", SITE, "--doses", "6")["bag_id"]
-    for pause_s in (1.5, 2.5, 3.5):  # taking: before the key, while it is asked for, while it is kept
+    book = site.parts.agent.state_dir / "daybag"
+
+    def given() -> bool:
+        return admin.get("/v1/day-bags")["day_bags"][0]["state"] == "out"
+
+    # Taking: before the key, while it is asked for, when the centre has given it, when it is kept and not yet said.
+    for is_so in ((book / "book.db").exists, lambda: keys_of(book) > 0, given, lambda: any(book.glob("*.zip"))):
         process = site.start("take")
-        time.sleep(pause_s)
+        wait_until(is_so, "the step of taking")
         process.kill()
         process.communicate()
     site.run("take")
+    assert keys_of(book) <= 2  # that of the bag, and the one that waits for the next leave
     assert [(one["bag_id"], one["state"]) for one in centre(stack, "list")] == [(bag_id, "out")]
     signers = [one for one in admin.get("/v1/signers")["signers"] if one["role"] == "delegate"]
     assert len(signers) == 1
@@ -261,6 +270,15 @@ def test_kill_9_at_every_step(stack: Stack, site: Site) -> None:
     assert centre(stack, "conflicts") == []
     listed = centre(stack, "certificates", bag_id)["certificates"]
     assert Counter(one["state"] for one in listed) == {"stored": 5, "not_brought": 1}
+
+
+def keys_of(book: Path) -> int:
+    """Return how many signing keys are in a book."""
+    with contextlib.closing(sqlite3.connect(f"file:{book / 'book.db'}?mode=ro", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM keys").fetchone()[0])
+        except sqlite3.OperationalError:  # no table yet
+            return 0
 
 
 def under_way(admin: Any) -> int:

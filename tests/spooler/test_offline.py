@@ -248,7 +248,7 @@ class FakeLine:
         from printsvc.issuing.bag import read_request
 
         self.requests.append(request)
-        agent = BagAgent(COUNTRY)
+        agent = self.agents.setdefault(request, BagAgent(COUNTRY))
         public = read_request(request, "agent-1")
 
         class Over:
@@ -282,6 +282,38 @@ def test_a_key_is_kept_until_its_bag_comes_and_pins_the_first_authority(tmp_path
     assert b"PRIVATE" in held.sealed
     with pytest.raises(InputError):
         open_held(book, held, Identity("journal-1", "", "agent-2"), secret)
+    book.close()
+
+
+def test_taken_again_without_new_leave_the_bag_that_is_here_comes_again(tmp_path: Path) -> None:
+    book = Book.open(tmp_path)
+    secret = book.passphrase("a long passphrase", os.urandom)
+    line: Any = FakeLine()
+
+    def take(now: datetime = NOW) -> Any:
+        return asyncio.run(take_bag(book, line, IDENTITY, secret, csca_file=None, clock=lambda: now))
+
+    first = take()
+    line.failures = [NoBagError("none granted")]
+    again = take()
+    assert (again.manifest.bag_id, again.manifest.range) == (first.manifest.bag_id, first.manifest.range)
+    assert [held.bag_id for held in book.bags()] == [first.manifest.bag_id]
+    fresh, held = line.requests[-2:]
+    assert held == line.requests[0] != fresh
+
+    for failures, message in (
+        ([NoBagError("none granted"), NoBagError("over", code="bag_over")], "over"),
+        ([NoBagError("none granted"), NoBagError("of another", code="request_of_another")], "none granted"),
+        ([NoBagError("waits", code="day_bag_waits")], "waits"),
+    ):
+        line.failures = failures
+        with pytest.raises(NoBagError, match=message):
+            take()
+    assert line.requests[-1] == fresh  # a key for the next leave stays
+    line.failures = [NoBagError("none granted")]
+    with pytest.raises(NoBagError, match="none granted"):
+        take(NOW + timedelta(hours=13))  # what is here is of no more use
+    assert [held.bag_id for held in book.bags()] == [first.manifest.bag_id]
     book.close()
 
 
