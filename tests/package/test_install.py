@@ -6,10 +6,12 @@ service, cupsd and the printer run outside it: they share the loopback network.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +48,15 @@ class FreshDebian:
         out, _ = process.communicate(timeout=1800)
         assert process.returncode == code, f"{command}\n{out[-4000:]}"
         return out
+
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """Kill -9 what was started, and all that lives in here: one that became another user outlives its parent."""
+        process.kill()
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if entry.name.isdigit() and (entry / "root").readlink() == self.root:
+                    os.kill(int(entry.name), signal.SIGKILL)
+        process.communicate(timeout=30)
 
     def has(self, path: str) -> bool:
         return os.path.lexists(self.root / path)
@@ -156,8 +167,7 @@ def test_a_site_is_set_up_prints_and_is_taken_down(deb: Path, fresh: FreshDebian
         agent_uid = int(fresh.run("id -u printsvc-spooler"))
         assert agent_uid in owners, "the agent runs as its own user"
     finally:
-        agent.kill()  # with --kill-child what runs inside goes too; the journal stands that
-        agent.communicate(timeout=30)
+        fresh.kill(agent)  # the journal stands that
 
     journal = (fresh.root / "var/lib/printsvc-spooler/journal.id").read_text()
     fresh.run(f"{install} --reinstall")
