@@ -20,7 +20,7 @@ ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
 # and under any mask stays so; to score eight masks would cost more than to lay out the page.
 FIXED_MASK_FROM: Final = 10
 FIXED_MASK: Final = 2
-_TOGETHER: Final = 16  # symbols drawn at once: what they take stays in a processor's own cache
+_TOGETHER: Final = 32  # symbols drawn at once: what they take stays in a processor's own cache
 
 _Bytes = NDArray[np.uint8]
 
@@ -52,14 +52,14 @@ _BLOCKS: Final = {
 class _Tables:
     """All that does not depend on the text; `modules` is the symbol without data, `places` where its bits go.
 
-    `rows` are the modules of the packed rows, 1 for light, and `row_places` the bit of the stream that each of them
-    takes: those that take none, the bits that fill up a row among them, take one of the codeword of nothing.
+    `rows` are the packed rows of such a symbol, 1 for light. `row_places`, 8 x bytes, is where the first bit of every
+    byte stands among the bits of all codewords (all first bits, then all second bits), where the second bit does, and
+    so on: those that stand nowhere, the bits that fill up a row among them, are of the codeword of nothing.
     """
 
     data_codewords: int
     count_bits: int
     block_of: NDArray[np.intp]
-    steps: NDArray[np.intp]
     remainders: NDArray[np.uint64]
     interleave: NDArray[np.intp]
     places: NDArray[np.intp]
@@ -90,7 +90,7 @@ def draw_modules(payload: str, version: int, level: str, mask: int) -> _Bytes:
     tables = _tables(version, level, mask)
     side = 17 + 4 * version
     modules = tables.modules.copy()
-    modules[tables.places] ^= np.unpackbits(_streams([payload], tables)[0, :-1])
+    modules[tables.places] ^= np.unpackbits(_streams([payload], tables)[:-1, 0])
     return modules.reshape(side, side)
 
 
@@ -102,9 +102,15 @@ def draw_rows(payloads: Sequence[str], version: int, level: str, mask: int) -> l
     tables = _tables(version, level, mask)
     drawn: list[bytes] = []
     for start in range(0, len(payloads), _TOGETHER):
-        bits = np.unpackbits(_streams(payloads[start : start + _TOGETHER], tables), axis=1)
-        rows = np.packbits(bits.take(tables.row_places, axis=1) ^ tables.rows, axis=1)
-        drawn += [row.tobytes() for row in rows]
+        streams = _streams(payloads[start : start + _TOGETHER], tables)
+        bits = (streams >> _PLANES) & 1
+        # The symbols are side by side: what is done for one module is done for all of them in one go.
+        first, *others = bits.reshape(-1, streams.shape[1]).take(tables.row_places, axis=0)
+        for plane in others:
+            first <<= 1
+            first |= plane
+        first ^= tables.rows
+        drawn += [row.tobytes() for row in first.T]
     return drawn
 
 
@@ -125,18 +131,21 @@ def mask_plane(version: int, mask: int) -> _Bytes:
     return np.asarray(conditions[mask]() == 0, dtype=np.uint8)
 
 
+_PLANES: Final = np.arange(8, dtype=np.uint8)[::-1, np.newaxis, np.newaxis]  # how far down each bit of a byte is
 _PADDING: Final = np.array([0xEC, 0x11], dtype=np.uint8)
 _VALUES: Final = np.zeros(256, dtype=np.uint16)
 _VALUES[np.frombuffer(ALPHABET.encode(), dtype=np.uint8)] = np.arange(len(ALPHABET))
 
 
 def _streams(payloads: Sequence[str], tables: _Tables) -> _Bytes:
-    """The codewords of each symbol in the order in which they are placed, and one of nothing after them."""
-    codewords = _data_codewords_of(payloads, tables)
-    blocks = codewords[:, tables.block_of]
-    contributions = tables.remainders[tables.steps, blocks]
-    checks = np.bitwise_xor.reduce(contributions, axis=2).view(np.uint8)[:, :, : tables.ec]
-    return np.concatenate((codewords, checks.reshape(len(payloads), -1)), axis=1)[:, tables.interleave]
+    """The codewords in the order in which they are placed, and one of nothing after them; a column each symbol."""
+    codewords = _data_codewords_of(payloads, tables).T
+    blocks = np.ascontiguousarray(codewords[tables.block_of])
+    checks = np.zeros((*blocks.shape[1:], tables.remainders.shape[-1]), dtype=np.uint64)
+    for remainders, step in zip(tables.remainders, blocks, strict=True):
+        checks ^= remainders.take(step, axis=0)
+    check_bytes = checks.view(np.uint8)[:, :, : tables.ec].transpose(0, 2, 1).reshape(-1, len(payloads))
+    return np.concatenate((codewords, check_bytes))[tables.interleave]
 
 
 def _data_codewords_of(payloads: Sequence[str], tables: _Tables) -> _Bytes:
@@ -235,17 +244,17 @@ def _tables(version: int, level: str, mask: int) -> _Tables:
     row_places = np.full(rows.shape, 8 * len(order), dtype=np.intp)
     row_places[:, :side] = taken.reshape(side, side)
     order.append(total)
+    codeword, plane = np.divmod(row_places.reshape(-1, 8).T, 8)
     return _Tables(
         data_codewords=total,
         count_bits=_count_bits(version),
-        block_of=lookup,
-        steps=np.arange(width),
+        block_of=lookup.T,
         remainders=remainders,
         interleave=np.array(order, dtype=np.intp),
         places=places,
         modules=modules.ravel(),
-        rows=rows.ravel(),
-        row_places=row_places.ravel(),
+        rows=np.packbits(rows)[:, np.newaxis],
+        row_places=plane * len(order) + codeword,
         ec=ec,
     )
 

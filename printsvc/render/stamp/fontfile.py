@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import compress, islice, pairwise
+from itertools import islice, pairwise
 from typing import Final, cast
 
 import deflate
@@ -115,8 +115,12 @@ class FontFile:
         middle = np.zeros((len(sets), loca_words + count), dtype=">u4")
         middle.view(">u2")[:, 1 : count + 1] = self._loca + np.cumsum(halves, axis=1)
         middle[:, loca_words:] = there * self._metrics
-        outlines = [b"".join(compress(self._outlines, mine)) for mine in own_there.tolist()]
+        places = np.nonzero(own_there)[1].tolist()
+        ends = own_there.sum(axis=1, dtype=np.intp).cumsum().tolist()
+        outlines = [b"".join([self._outlines[at] for at in places[a:b]]) for a, b in pairwise([0, *ends])]
         cmaps = self._cmaps(shown)
+        cmap_lengths = np.array([len(table) for table in cmaps])
+        cmap_words = np.frombuffer(b"".join(cmaps), dtype=">u4")
         glyf_length = self._fixed_size + 2 * halves.sum(axis=1)
         loca_at = self._glyf + glyf_length
         cmap_at = loca_at + 4 * (loca_words + count)
@@ -124,7 +128,7 @@ class FontFile:
             (b"glyf", self._fixed_sum + own_there @ self._outline_sums, self._glyf, glyf_length),
             (b"loca", middle[:, :loca_words].sum(axis=1, dtype=np.int64), loca_at, 2 * count + 2),
             (b"hmtx", middle[:, loca_words:].sum(axis=1, dtype=np.int64), loca_at + 4 * loca_words, 4 * count),
-            (b"cmap", np.array([_sum(table) for table in cmaps]), cmap_at, np.array([len(table) for table in cmaps])),
+            (b"cmap", _sums(cmap_words, cmap_lengths // 4), cmap_at, cmap_lengths),
         )
         firsts = np.tile(self._first, (len(sets), 1))
         total: NDArray[np.int64] = np.full(len(sets), self._first_sum)
@@ -187,6 +191,11 @@ def joined_check(first: int, second: int, length: int) -> int:
 
 def _bytes(row: NDArray[np.uint32]) -> bytes:
     return row.tobytes()
+
+
+def _sums(words: NDArray[np.uint32], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What each of the stretches adds up to; none is empty."""
+    return np.add.reduceat(words, lengths.cumsum() - lengths, dtype=np.int64)
 
 
 def _sum(data: bytes) -> int:

@@ -7,8 +7,7 @@ guessed: NeedsWeasyPrint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from printsvc.render.stamp.compiled import Size, Slot
 from printsvc.render.stamp.shape import PER_PX, Typesetter
@@ -23,8 +22,7 @@ _KNOWN_PAIRS: Final = frozenset(("<<", "••", "),", ").", "#/", "#:"))
 _NEVER_FIRST: Final = frozenset("/.,:;)")
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line's text as a TJ's operand, and the place of its first glyph, in px from the page's top left corner.
 
     `glyphs` is the set of those that the font file must have.

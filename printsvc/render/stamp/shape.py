@@ -55,17 +55,21 @@ class Typesetter:
         self._features: dict[str, int | bool] = dict(features)
         self.probe = next((c for c in _PROBES if self._font.get_nominal_glyph(ord(c)) in widths), "")
         self._pairs: dict[bool, _Pairs] = {True: _Pairs(self, "Latn"), False: _Pairs(self, "Zyyy")}
-        self._stretches = {is_latin: _Stretches(pairs) for is_latin, pairs in self._pairs.items()}
+        self._stretches = _Stretches(self._pairs[True])
 
     def set_line(self, text: str) -> tuple[str, int, int]:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
-        stretches = self._stretches[not text.isascii() or any(map(str.isalpha, text))]
-        before, *words = f"{text}{_END}".split(" ")
-        found = []
-        for word in words:
-            found.append(stretches[f"{before} {word[:1] or ' '}"])
-            before = word
-        found.append(stretches[before])
+        if text.isascii():  # numbers and codes, whose words hardly come again
+            pairs = self._pairs[any(map(str.isalpha, text))]
+            found = [*map(pairs.__getitem__, pairwise(text + _END))]
+        else:
+            stretches = self._stretches
+            before, *words = text.split(" ")
+            found = []
+            for word in words:
+                found.append(stretches[f"{before} {word[:1] or ' '}"])
+                before = word
+            found.append(stretches[before + _END])
         pieces, advances, bits = zip(*found, strict=True)
         body = f"({''.join(pieces)})"
         if body.endswith("()") and body[-3] != "\\":  # a shift after the last glyph, and no bracket that is one
@@ -153,10 +157,9 @@ class _Stretches(dict[str, tuple[str, int, int]]):
         self._pairs = pairs
 
     def __missing__(self, text: str) -> tuple[str, int, int]:
-        pairs = self._pairs
         if text == _END:  # after a space at the end
             return "", 0, 0
-        pieces, advances, bits = zip(*[pairs[pair] for pair in pairwise(text)], strict=True)
+        pieces, advances, bits = zip(*map(self._pairs.__getitem__, pairwise(text)), strict=True)
         found = "".join(pieces), sum(advances), reduce(or_, bits)
         if text[:-2].isalpha():  # names come again; numbers and codes hardly do
             if len(self) >= _KEPT_STRETCHES:

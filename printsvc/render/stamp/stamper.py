@@ -64,7 +64,7 @@ class _SlotSetter:
         self.texts: dict[str, _Text] = {}
         self._alphabet = frozenset(slot.alphabet)
         self._faces = form.faces
-        self._heights: dict[float, str] = {}
+        self._numbers = {length: number_text(length) for size in slot.sizes for length in (size.left, size.baseline)}
         self._opening = f"/Span<</MCID {slot.mcid}>>BDC\n"
 
     def is_there(self, values: Sequence[int]) -> bool:
@@ -110,10 +110,8 @@ class _SlotSetter:
         operators = self._opening
         for line in lines:
             glyphs |= line.glyphs
-            y = self._heights.get(line.y)
-            if y is None:
-                y = self._heights[line.y] = number_text(line.y)
-            operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {number_text(line.x)} {y} Tm[{line.body}]TJ\n"
+            x, y = self._numbers.get(line.x) or number_text(line.x), self._numbers.get(line.y) or number_text(line.y)
+            operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {x} {y} Tm[{line.body}]TJ\n"
         if len(self.texts) >= _KEPT_TEXTS:
             self.texts.clear()
         found = self.texts[text] = _Text((operators + "EMC\n").encode("latin-1"), face.program, glyphs)
