@@ -7,6 +7,7 @@ slows both. Signed means all that lies between an event and its file: claims, si
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import multiprocessing
 import shutil
@@ -119,6 +120,8 @@ class Bench:
         codes = [qr.encode_qr(page["qr"], level=form.qr.level, min_version=form.qr.min_version) for page in self.pages]
         self.codes = [code.png() for code in codes]
         self._peers: dict[str, peers.Peer] = {}
+        gc.collect()
+        gc.freeze()  # as a worker of the pool does
 
     def peer(self, name: str, seconds: float) -> Turn:
         """Sign, draw with one of the others, write; the first page, in which it opens its fonts, is not counted."""
