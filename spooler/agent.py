@@ -303,6 +303,9 @@ class Agent:
                 await self.see_queues()
             case m.Find() | m.Create() | m.Release() | m.TakeBack():
                 self._tell(await self._at_cups(operation))
+            case m.Withdraw(attempt=attempt):
+                with contextlib.suppress(CupsSilentError, CupsRefusedError):
+                    await self._lane.run(lambda c: server.withdraw(c, attempt))
             case m.AskCups():
                 self._tell(m.CupsSaid(operation.job_id, operation.attempt.attempt_id, await self._ask_cups(operation)))
             case m.AskPrinter():
@@ -387,7 +390,10 @@ class Agent:
 
     async def _look_at_queues(self) -> None:
         while True:
-            await self.see_queues()
+            try:
+                await self.see_queues()
+            except Exception as error:  # one odd printer must not end the agent
+                log.exception("queues_not_seen", error=type(error).__name__)
             if worth_telling(self._reports) != worth_telling(self._reported):
                 self.news()
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())

@@ -15,6 +15,7 @@ hold, release       job
 cancel              job
 priority            job, priority
 move                job, to (a queue or pool:NAME)
+withdraw            job, an uncertain one; takes what still waits of it at CUPS away
 =================== ================================================================================================
 
 `job` is a print job of the service (`ps-…` belongs to one), or `cups-NUMBER` for a job of somebody else in CUPS.
@@ -34,7 +35,7 @@ from printsvc.errors import PrintsvcError, RenderError
 from spooler.book import Book
 from spooler.core import messages as m
 from spooler.core.attempt import FINAL, Job, Phase, Queue, State
-from spooler.cupsd import admin, check, discover
+from spooler.cupsd import admin, check, discover, server
 from spooler.cupsd.admin import Refused
 from spooler.cupsd.check import A4
 from spooler.cupsd.lane import CupsRefusedError, Lane
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from printsvc.render.stamp.pullback import ScalePage
 
 T = TypeVar("T")
-_REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "reject", "drain"})
+_REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "reject", "drain", "withdraw"})
 _ADD_WAIT_S = 30.0
 _STEP_S = 0.25
 _LONG_CALL_S = 30.0
@@ -299,6 +300,8 @@ class Desk:
                 return await self._drain(queue, until)
             case "accept" | "reject":
                 await self._at_cups(lambda c: admin.accept(c, queue, yes=command.verb == "accept"))
+            case "withdraw":
+                return await self._withdraw(str(given.get("job", "")))
             case "hold" | "release" | "cancel" | "priority" | "move":
                 return await self._change_job(command.verb, str(given.get("job", "")), given)
             case _:
@@ -443,6 +446,15 @@ class Desk:
         if after is not None and after.phase not in (Phase.LEASED, Phase.READY, *FINAL):
             raise _active(after)  # it began in between
         return {}
+
+    async def _withdraw(self, name: str) -> dict[str, Any]:
+        job = self._site.state.jobs.get(JobId(name))
+        if job is None or job.attempt is None or job.phase is not Phase.UNCERTAIN:
+            return {"en": "Nothing of it is in doubt here.", "vi": "Ở đây không còn gì của lệnh này phải kiểm tra."}
+        attempt = job.attempt
+        word = await self._at_cups(lambda c: server.withdraw(c, attempt))
+        log.info("withdrawn", job_id=job.job_id, attempt_id=attempt.attempt_id, queue=attempt.queue, cups=word.value)
+        return {"queue": attempt.queue, "cups": word.value}
 
     def _refuse_nowhere(self, to: str, queues: Any) -> None:
         pools = {f"pool:{queue.pool}" for queue in queues.values() if queue.pool}

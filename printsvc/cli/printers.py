@@ -258,6 +258,7 @@ for _name, _said in (
     ("hold", "Keep a job back that is not at a printer yet."),
     ("release", "Let a job go that is kept back."),
     ("cancel", "Cancel a job that is not at a printer yet."),
+    ("withdraw", "Take from CUPS what still waits there of an uncertain job."),
 ):
     _of_job(_name, _said)
 

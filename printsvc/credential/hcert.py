@@ -88,7 +88,7 @@ def encode_hcerts(
     protected = encode_protected(signer.algorithm, signer.kid)
     signatures = [signer.sign(encode_to_be_signed(protected, one)) for one in claims]
     signed = [encode_cose_sign1(protected, *both) for both in zip(claims, signatures, strict=True)]
-    packed = [deflate.zlib_compress(one, _LEVEL) for one in signed]
+    packed = [bytes(deflate.zlib_compress(one, _LEVEL)) for one in signed]
     return [PREFIX + encode_base45(one) for one in packed]
 
 

@@ -32,6 +32,7 @@ class Printer:
 _STOPPING = frozenset(
     {
         "cover-open",
+        "developer-empty",
         "door-open",
         "fuser-over-temp",
         "input-tray-missing",
@@ -42,13 +43,16 @@ _STOPPING = frozenset(
         "media-jam",
         "media-needed",
         "moving-to-paused",
+        "opc-life-over",
         "output-area-full",
         "output-tray-missing",
         "paused",
+        "power-down",
         "shutdown",
         "spool-area-full",
         "stopped-partly",
         "stopping",
+        "subunit-missing",
         "toner-empty",
     }
 )

@@ -27,9 +27,10 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     PRIORITY = "priority"
     MOVE = "move"
+    WITHDRAW = "withdraw"
 
 
-OF_A_JOB = frozenset({Verb.HOLD, Verb.RELEASE, Verb.CANCEL, Verb.PRIORITY, Verb.MOVE})
+OF_A_JOB = frozenset({Verb.HOLD, Verb.RELEASE, Verb.CANCEL, Verb.PRIORITY, Verb.MOVE, Verb.WITHDRAW})
 OF_A_QUEUE = frozenset(Verb) - OF_A_JOB - {Verb.DISCOVER, Verb.CHECK, Verb.ADD}
 ADMINS_ONLY = frozenset({Verb.DISCOVER, Verb.ADD, Verb.REMOVE})
 

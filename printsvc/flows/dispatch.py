@@ -351,6 +351,8 @@ def _apply(
     if happening.attempt_id:
         values["attempt_id"] = happening.attempt_id
     values |= witness_values(happening)
+    if happening.event is JobEvent.PRINT and job.state is JobState.FAILED:
+        happening = replace(happening, reason="came-late")
     try:
         job = leases.apply_event(connection, job, happening, now=now, **values)
     except IllegalTransitionError:

@@ -15,6 +15,7 @@ from printsvc.errors import NotFoundError, StateError
 from printsvc.flows import leases
 from printsvc.flows.issue import PRIORITY_NEW, make_job, new_job_id
 from printsvc.flows.page import VIETNAM_TIME
+from printsvc.flows.printers import withdraw
 from printsvc.flows.revoked import refuse_revoked
 from printsvc.flows.services import Services
 from printsvc.flows.witness import FORGOTTEN
@@ -51,6 +52,8 @@ async def settle_job(
         job = job_store.get_job(connection, job_id, lock=True)
         event = JobEvent.SCAN if seen is Seen.HERE else JobEvent.MISS
         settled = leases.apply_event(connection, job, Happening(event, now, actor, reason=seen), now=now)
+        if event is JobEvent.MISS and job.state is JobState.UNCERTAIN:
+            withdraw(connection, services, job, actor=actor)  # or it comes out when the printer is switched on
         if seen is Seen.HERE or find_current(connection, job.uvci) is not None:
             return settled, None
         newest = job_store.jobs_of_family(connection, job.uvci)[-1]
@@ -68,8 +71,7 @@ async def settle_job(
         return settled, copy
 
     settled, copy = await services.store.write(store)
-    if copy is not None:
-        services.wakeups.notify(copy.site_id)
+    services.wakeups.notify(settled.site_id)
     return settled, copy
 
 

@@ -35,6 +35,7 @@ from printsvc.store import sites as site_store
 from printsvc.store.sites import Agent
 
 CUPS_JOB = "cups-"
+_WITHDRAW_WITHIN = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ def _decide_job(connection: Connection, command: PrinterCommand, job: PrintJob, 
             "Hãy chờ in xong rồi xác nhận giấy.",
             now,
         )
+    if command.verb is Verb.WITHDRAW and job.state is JobState.UNCERTAIN and job.holder_agent is not None:
+        return replace(command, agent_id=job.holder_agent)
     return _ended(
         command,
         CommandState.REFUSED,
@@ -230,6 +233,23 @@ def take_routes(connection: Connection, agent: Agent, routes: Sequence[JobRoute]
     """Keep why jobs of the agent's site went where they went, or waited."""
     own = job_store.jobs_of_site(connection, agent.site_id, [route.job_id for route in routes])
     book.insert_routes(connection, [route for route in routes if route.job_id in own], agent_id=agent.agent_id, now=now)
+
+
+def withdraw(connection: Connection, services: Services, job: PrintJob, *, actor: str) -> None:
+    """Have the agent take from CUPS what waits there of an uncertain paper; in the transaction that settled it."""
+    now = services.clock()
+    if job.holder_agent is not None:
+        command = PrinterCommand(
+            command_id=services.random_bytes(12).hex(),
+            site_id=job.site_id,
+            verb=Verb.WITHDRAW,
+            asked_by=actor[:64],
+            asked_at=now,
+            expires_at=now + _WITHDRAW_WITHIN,
+            agent_id=job.holder_agent,
+            job_id=job.job_id,
+        )
+        book.insert_command(connection, command)
 
 
 def cancel_if_asked(connection: Connection, job: PrintJob, *, now: datetime) -> PrintJob:

@@ -40,6 +40,8 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (_S.UNCERTAIN, _E.MISS): _S.FAILED,
     (_S.PRINTED, _E.SCAN): _S.CONFIRMED,
     (_S.PRINTED, _E.MISS): _S.FAILED,
+    # Somebody said that it is not there, and then it came out: it lies at a printer, and a person must know of it.
+    (_S.FAILED, _E.PRINT): _S.UNCERTAIN,
     (_S.FAILED, _E.RETRY): _S.WAITING,
     (_S.FAILED, _E.SCAN): _S.CONFIRMED,
     (_S.FAILED, _E.CANCEL): _S.CANCELED,

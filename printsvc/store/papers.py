@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, func, insert, or_, select, update
 
 from printsvc.domain.print_job import ON_PAPER, OPEN, CopyReason, JobState, PrintJob
 from printsvc.store.doses import insert_or_ignore
@@ -167,7 +167,8 @@ def open_papers(
 ) -> list[SitePaper]:
     """Return the papers of a site or a province that somebody waits for, those wanted longest first.
 
-    Not those that a later paper of the same dose replaces: nobody waits for them any more.
+    Of those that a later paper of the same dose replaces, only the uncertain: nobody waits for them any more, but
+    somebody may find one at the printer.
     """
     query = _papers().where(print_jobs.c.state.in_(OPEN))
     if site_id is not None:
@@ -200,8 +201,12 @@ def _papers() -> Any:
         .join_from(print_jobs, certificates, certificates.c.uvci == print_jobs.c.uvci)
         .join(doses, doses.c.dose_pk == certificates.c.dose_pk)
         .outerjoin(app_sightings, app_sightings.c.dose_pk == doses.c.dose_pk)
-        .where(~_is_replaced())
+        .where(_counts())
     )
+
+
+def _counts() -> ColumnElement[bool]:
+    return or_(print_jobs.c.state == JobState.UNCERTAIN, ~_is_replaced())
 
 
 def _is_replaced() -> ColumnElement[bool]:
@@ -278,7 +283,7 @@ def open_by_site(connection: Connection, province: str) -> dict[str, dict[str, i
         .where(
             print_jobs.c.site_id.in_(select(sites.c.site_id).where(sites.c.province == province)),
             print_jobs.c.state.in_(OPEN),
-            ~_is_replaced(),
+            _counts(),
         )
         .group_by(print_jobs.c.site_id, print_jobs.c.state)
     )

@@ -200,9 +200,9 @@ def taken_queues(jobs: Mapping[JobId, Job], watches: Mapping[JobId, Watch]) -> s
     return taken
 
 
-def open_queues(state: State, now: datetime) -> list[Queue]:
-    """Return the queues to count on: usable, and not stuck with one attempt (an empty tray may be only a warning)."""
-    stuck = {
+def stuck_queues(state: State, now: datetime) -> set[str]:
+    """Return the queues that are at one attempt for too long: an empty tray may be only a warning."""
+    return {
         job.attempt.queue
         for job in state.jobs.values()
         if job.attempt is not None
@@ -211,6 +211,11 @@ def open_queues(state: State, now: datetime) -> list[Queue]:
         and now - job.attempt.released_at > timedelta(seconds=state.policy.stuck_s)
         and not state.watches.get(job.job_id, Watch()).evidence.cups_has_ended()
     }
+
+
+def open_queues(state: State, now: datetime) -> list[Queue]:
+    """Return the queues to count on: usable, and not stuck."""
+    stuck = stuck_queues(state, now)
     return [queue for queue in state.queues.values() if is_usable(queue) and queue.name not in stuck]
 
 

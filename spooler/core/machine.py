@@ -30,6 +30,7 @@ from spooler.core.attempt import (
     Watch,
     is_usable,
     open_queues,
+    stuck_queues,
     taken_queues,
 )
 from spooler.core.witness import Answer, CupsWord, Evidence, Verdict, judge, words_of
@@ -210,7 +211,10 @@ class _Desk:
         if known and leased.fencing_token <= known.fencing_token:
             return
         if known and known.phase in FINAL and known.final_seq <= self.state.acknowledged:
-            self.forget(known)  # the service had the outcome and wants it printed anew: a person decided so
+            # The service had the outcome and wants it printed anew: a person decided so.
+            if known.phase is Phase.UNCERTAIN and known.attempt and not self.is_over(known):
+                self.operations.append(m.Withdraw(known.job_id, known.attempt))
+            self.forget(known)
             known = None
         if known is None:
             order = self.state.next_order
@@ -457,7 +461,10 @@ class _Desk:
             return
         taken = taken_queues(self.jobs, self.watches)
         free = [queue for queue in self.state.queues.values() if queue.name not in taken]
-        chosen = routing.plan(ready, self.state.queues, taken=taken, now=self.now, fresh_s=self.policy.fresh_s)
+        stuck = stuck_queues(replace(self.state, jobs=self.jobs, watches=self.watches), self.now)
+        chosen = routing.plan(
+            ready, self.state.queues, taken=taken, stuck=stuck, now=self.now, fresh_s=self.policy.fresh_s
+        )
         for job, choice in chosen:
             self.choices[job.job_id] = choice
             if choice.queue:

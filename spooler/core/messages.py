@@ -237,6 +237,14 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Cancel the CUPS job if it has not ended: another paper was asked for in its place. Nothing is answered."""
+
+    job_id: JobId
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
 class AskCups:
     job_id: JobId
     attempt: Attempt
@@ -249,5 +257,5 @@ class AskPrinter:
 
 
 Record = Save | Report | Erase | Trim
-Operation = Fetch | Discard | SeeQueues | Find | Create | Release | TakeBack | AskCups | AskPrinter
+Operation = Fetch | Discard | SeeQueues | Find | Create | Release | TakeBack | Withdraw | AskCups | AskPrinter
 Action = Record | Operation

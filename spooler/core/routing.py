@@ -4,8 +4,8 @@ The rules, in their order. A queue is *fit* for a job when the job may go there 
 pool), the queue takes its media, nothing is wrong with queue or printer, and it has no other job. Among fit queues: the
 one that was asked for; where the job failed least; supplies that are not low; media that is loaded; the shortest queue;
 the youngest oldest job there; the name. Where the job failed it does not go again while a queue where it failed less is
-only busy, unless it was asked for. Jobs come urgent first (priority), as they came, and reprints last, unless they have
-climbed to the priority of a first paper.
+only busy (and not stuck), unless it was asked for. Jobs come urgent first (priority), as they came, and reprints last,
+unless they have climbed to the priority of a first paper.
 
 *Operator's choice.* `asked` is empty, a queue's name, or `pool:NAME`. A pool is a bound: a job that asked for one goes
 nowhere else. A queue is a wish: where it cannot print, the others of its pool are taken, and the line says so.
@@ -43,16 +43,23 @@ def line_up(jobs: Iterable[Job]) -> list[Job]:
 
 
 def plan(
-    jobs: Iterable[Job], queues: Mapping[str, Queue], *, taken: Collection[str], now: datetime, fresh_s: float
+    jobs: Iterable[Job],
+    queues: Mapping[str, Queue],
+    *,
+    taken: Collection[str],
+    stuck: Collection[str] = (),
+    now: datetime,
+    fresh_s: float,
 ) -> list[tuple[Job, Choice]]:
     """Return what becomes of each job, in the order of service; no queue is given two.
 
-    `taken` are the queues that have a job. A job that an operator keeps back gets no queue.
+    `taken` are the queues that have a job, `stuck` those that have theirs for so long that nobody waits for them. A job
+    that an operator keeps back gets no queue.
     """
     busy = set(taken)
     chosen = []
     for job in line_up(jobs):
-        choice = choose_queue(job, queues, taken=busy, now=now, fresh_s=fresh_s)
+        choice = choose_queue(job, queues, taken=busy, stuck=stuck, now=now, fresh_s=fresh_s)
         if choice.queue:
             busy.add(choice.queue)
         chosen.append((job, choice))
@@ -60,7 +67,13 @@ def plan(
 
 
 def choose_queue(
-    job: Job, queues: Mapping[str, Queue], *, taken: Collection[str], now: datetime, fresh_s: float
+    job: Job,
+    queues: Mapping[str, Queue],
+    *,
+    taken: Collection[str],
+    stuck: Collection[str] = (),
+    now: datetime,
+    fresh_s: float,
 ) -> Choice:
     """Return the queue for a job, or none, and the reasons."""
     if job.kept:
@@ -73,7 +86,8 @@ def choose_queue(
         for name, queue in sorted(queues.items())
         if (why := refuse(job, queue, allowed=name in allowed, busy=name in taken, now=now, fresh_s=fresh_s))
     }
-    refusals = dict(sorted((refusals | _failed_before(job, queues.keys() - refusals.keys(), refusals)).items()))
+    soon = [name for name, why in refusals.items() if why.passes and name not in stuck]
+    refusals = dict(sorted((refusals | _failed_before(job, queues.keys() - refusals.keys(), soon)).items()))
     fit = [queue for name, queue in queues.items() if name not in refusals]
     if not fit:
         return Choice(
@@ -89,9 +103,9 @@ def choose_queue(
     return Choice(best.name, _clip(en), _clip(vi))
 
 
-def _failed_before(job: Job, fit: Collection[str], refusals: Mapping[str, Refusal]) -> dict[str, Refusal]:
+def _failed_before(job: Job, fit: Collection[str], soon_free: Collection[str]) -> dict[str, Refusal]:
     """The fit queues that are no better than to wait: at a printer that gives up at once all attempts would be used."""
-    soon = min((job.avoid.count(name) for name, why in refusals.items() if why.passes), default=len(job.avoid))
+    soon = min((job.avoid.count(name) for name in soon_free), default=len(job.avoid))
     return {
         name: Refusal("failed there, and another one is soon free", "đã lỗi ở đây, máy khác sắp rảnh", passes=True)
         for name in fit

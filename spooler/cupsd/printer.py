@@ -30,6 +30,8 @@ _TRAITS = ["printer-make-and-model", "printer-uuid", "printer-name", "printer-in
 # IPP status codes, RFC 8011, appendix B.
 _FORBIDDEN = frozenset({0x0401, 0x0402, 0x0403})
 _OPERATION_NOT_SUPPORTED = 0x0501
+# A ValueError is an address that is none, or what answers there and is no printer: a page in another character set.
+_NO_ANSWER = (IPPError, TimeoutError, aiohttp.ClientError, OSError, ValueError)
 _SERVER_ERRORS = range(0x0500, 0x0600)
 
 
@@ -76,7 +78,7 @@ class Printers:
             answer = await self._execute(
                 uri, IppOperation.GET_PRINTER_ATTRIBUTES, {"requested-attributes": _PRINTER_ATTRIBUTES}
             )
-        except (IPPError, TimeoutError, aiohttp.ClientError, OSError):
+        except _NO_ANSWER:
             return None
         attributes: dict[str, Any] = next(iter(answer["printers"]), {})
         return PrinterFacts(
@@ -94,7 +96,7 @@ class Printers:
         wanted = {"requested-attributes": _TRAITS}
         try:
             answer = await self._execute(uri, IppOperation.GET_PRINTER_ATTRIBUTES, wanted)
-        except (IPPError, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        except _NO_ANSWER:
             return None
         said: dict[str, Any] = next(iter(answer["printers"]), {})
         return PrinterTraits(
@@ -127,7 +129,7 @@ class Printers:
             if status in _FORBIDDEN or status == _OPERATION_NOT_SUPPORTED:
                 return Mute()
             return Unreachable()
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except _NO_ANSWER:
             return Unreachable()
 
     async def _jobs(self, uri: str) -> list[dict[str, Any]]:

@@ -248,6 +248,14 @@ def take_back(connection: Any, attempt: Attempt) -> CupsWord:
     return word
 
 
+def withdraw(connection: Any, attempt: Attempt) -> CupsWord:
+    """Cancel the job if it has not ended; return what it was. What a printer has begun to take still comes out."""
+    word = ask(connection, attempt)
+    if word in (CupsWord.HELD, CupsWord.ACTIVE):
+        connection.cancelJob(attempt.cups_job_id)
+    return word
+
+
 def _ended_unstarted(attributes: dict[str, Any]) -> bool:
     """Return whether the job was cancelled while it was held, by us or another: it is not there to go on with."""
     return int(attributes.get("job-state") or 0) in (7, 8) and not attributes.get("time-at-processing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -160,12 +161,14 @@ def _look_at_once(settings: Settings, text: str) -> Iterator[Check]:
         )
     else:
         yield ok(_ABOUT, "once", f"the backend {ONCE} is installed", f"đã cài {ONCE}")
+    user = _said(text, "User", "lp")
+    mend = f"install -d -o {user} -g lp -m 0700 {markers}"
     try:
-        is_there = stat.S_ISDIR(markers.stat().st_mode)
+        about = markers.stat()
+        is_there = stat.S_ISDIR(about.st_mode)
     except OSError:
         is_there = False
     if not is_there:
-        mend = f"install -d -o lp -g lp -m 0700 {markers}"
         yield Check(
             _ABOUT,
             "once-markers",
@@ -175,8 +178,28 @@ def _look_at_once(settings: Settings, text: str) -> Iterator[Check]:
             mend,
             mend,
         )
+    elif not _may_write(about, user):
+        yield Check(
+            _ABOUT,
+            "once-markers-mode",
+            Status.PROBLEM,
+            f"{markers} has the mode {stat.filemode(about.st_mode)}, user {about.st_uid}: CUPS's backends (user "
+            f"{user}) cannot write there, and every certificate waits for ever",
+            f"{markers} có quyền {stat.filemode(about.st_mode)}: CUPS (người dùng {user}) không ghi được, "
+            "giấy sẽ chờ mãi",
+            mend,
+            mend,
+        )
     elif os.geteuid() == 0 or os.access(markers.parent, os.R_OK):
         yield ok(_ABOUT, "once-markers", f"its marks are kept in {markers}", f"dấu in được giữ trong {markers}")
+
+
+def _may_write(about: os.stat_result, user: str) -> bool:
+    try:
+        is_own = about.st_uid == pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return True  # CUPS has no such user either, and says so itself
+    return about.st_mode & 0o300 == 0o300 if is_own else about.st_mode & 0o003 == 0o003
 
 
 async def _look_at_queue(lane: Lane, printers: Printers, queue: CupsQueue) -> AsyncIterator[Check]:

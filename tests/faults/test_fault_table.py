@@ -288,6 +288,30 @@ def test_a_printer_that_is_killed_with_the_data_and_no_page(site: Opened) -> Non
     site.check()
 
 
+def test_a_printer_that_is_off_and_switched_on_after_its_paper_was_replaced(site: Opened) -> None:
+    """CUPS: it waits, and prints as soon as the printer is there: a second paper."""
+    site.gate.touch()
+    [uvci] = site.post(1)
+    cups_job, queue = site.at_cups(uvci)
+    printer = site.stack.printers[queue]
+    printer.kill()
+    site.gate.unlink()
+    wait_until(lambda: site.states([uvci]) == ["uncertain"], PATIENCE_S, "nobody knows", poll_s=0.2)
+    [job] = [one for one in site.jobs() if one.uvci == uvci]
+    admin = site.stack.service.api("admin")
+    answer = admin.call("POST", f"/v1/print-jobs/{job.job_id}/settle", {"seen": "not_here"})
+    assert answer.json()["replacement"]["copy_number"] == 2
+    site.stack.lab.wait_for_job(cups_job, 7, timeout_s=60)
+    site.settled()
+    printer.start()
+    [later] = site.post(1)  # it goes to the printer that has nothing to do
+    site.settled()
+    assert site.states([uvci, later]) == ["printed", "printed"]
+    sheets = Counter(_job_of(page.job_name) for one in site.stack.printers.values() for page in one.pages())
+    assert sheets[job.job_id] == 0, "the old paper did not come"
+    site.check()
+
+
 @pytest.mark.parametrize("dirty_clean_s", [30, 0], ids=["as CUPS is", "as it should be"])
 def test_cupsd_is_killed(site: Opened, dirty_clean_s: int) -> None:
     """As CUPS is by itself it loses every job and uses their ids again; with DirtyCleanInterval 0 it prints twice."""

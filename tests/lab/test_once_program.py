@@ -135,7 +135,7 @@ def test_twenty_starts_at_once_send_once(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    "title", ["Test page", "", "ps-", "PS-a-1-1", "ps-a/../../b", "ps-a b", "ps-đ", "ps-a\nps-b", "xps-a"]
+    "title", ["Test page", "", "ps-", "PS-a-1-1", "ps-a/../../b", "ps-a b", "ps-đ", "ps-a\nps-b", "xps-a", "ps-report"]
 )
 def test_other_jobs_pass_and_leave_no_marker(machine: Machine, title: str) -> None:
     assert [machine.start(title).returncode for _ in range(2)] == [0, 0]
@@ -212,6 +212,15 @@ def test_old_markers_go_at_every_hundredth_job_and_young_ones_stay(machine: Mach
     assert (machine.once_dir / "ps-old-1-1").is_symlink()
     machine.start("ps-b-1-1", job_id=1300)
     assert sorted(entry.name for entry in machine.once_dir.iterdir()) == ["ps-a-1-1", "ps-b-1-1", "ps-young-1-1"]
+
+
+@pytest.mark.parametrize("days", ["x", "0", "-1", "9" * 9])
+def test_whatever_is_set_no_marker_goes_before_its_time(machine: Machine, days: str) -> None:
+    machine.start("ps-a-1-1", job_id=7)
+    for job_id in (100, 200):
+        assert machine.start(f"ps-b-1-{job_id}", job_id=job_id, PRINTSVC_ONCE_DAYS=days).returncode == 0
+        assert machine.start(f"ps-b-1-{job_id}", job_id=job_id, PRINTSVC_ONCE_DAYS=days).returncode == 5
+    assert machine.start("ps-a-1-1", job_id=8).returncode == 5
 
 
 def test_a_document_that_ends_early_is_not_sent_and_the_third_time_the_attempt_is_closed(machine: Machine) -> None:
@@ -308,6 +317,14 @@ def test_a_pdf_is_whole_at_its_end_and_nowhere_else(once: ModuleType, pages: int
     end = data.draw(st.integers(0, len(document.rstrip()) - 1))
     with pytest.raises(once.CutError):
         once.check_whole(document[:end])
+
+
+def test_apple_raster_may_leave_its_pages_uncounted(once: ModuleType) -> None:
+    document = page_urf(1, b"\0" + _LINES[0])
+    for said in (0, 1, 0xFFFFFFFF):
+        once.check_whole(b"UNIRAST\0" + struct.pack(">I", said) + document)
+    with pytest.raises(once.CutError):
+        once.check_whole(b"UNIRAST\0" + struct.pack(">I", 2) + document)
 
 
 def test_of_an_unknown_format_nothing_is_known(once: ModuleType) -> None:

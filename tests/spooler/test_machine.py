@@ -181,6 +181,19 @@ def test_uncertain_is_never_tried_again_and_the_lane_goes_on() -> None:
     assert [a.kind.value for a in actions if isinstance(a, m.Report)] == ["printed"]
 
 
+def test_a_job_wanted_anew_takes_from_cups_what_waits_of_its_old_attempt() -> None:
+    """The printer may be off, with the old paper still before it."""
+    doubted = at_phase(Phase.UNCERTAIN, final_seq=1, reason="printer-silent")
+    state, actions = run(replace(fresh(doubted), acknowledged=1, next_seq=2), m.Leased((leased(token=2),)))
+    assert [action.attempt.attempt_id for action in actions if isinstance(action, m.Withdraw)] == [NAME]
+    assert state.jobs[JOB].phase is Phase.LEASED
+    over, _ = run(replace(fresh(doubted), acknowledged=0, next_seq=2), m.CupsSaid(JOB, NAME, CupsWord.COMPLETED))
+    late = T0 + timedelta(days=30)
+    over, _ = run(over, m.PrinterSaid(JOB, NAME, Mute()), at=late)
+    _, actions = run(replace(over, acknowledged=1), m.Leased((leased(token=2),)), at=late)
+    assert "Withdraw" not in kinds(actions), "CUPS has ended it"
+
+
 def test_urgent_first_then_as_they_came() -> None:
     state, _ = run(fresh(), m.Leased((leased("j1"), leased("j2"), leased("j3", priority=90))))
     for name in ("j1", "j2", "j3"):

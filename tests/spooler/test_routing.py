@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from spooler.core import messages as m
 from spooler.core import restore, step
-from spooler.core.attempt import Job, Phase, Policy, Queue, capacity, is_usable
+from spooler.core.attempt import Attempt, Job, Phase, Policy, Queue, capacity, is_usable
 from spooler.core.routing import AS_NEW, POOL, choose_queue, line_up, plan
-from spooler.protocol import JobId
+from spooler.protocol import AttemptId, JobId
 
 NOW = datetime(2021, 10, 30, 8, tzinfo=UTC)
 FRESH_S = 1.5
@@ -220,6 +220,27 @@ def test_a_printer_that_gives_up_at_once_does_not_use_up_all_attempts(
 ) -> None:
     choice = choose_queue(job, {"a": fresh("a"), "b": b}, taken={"b"}, now=NOW, fresh_s=FRESH_S)
     assert (choice.queue, choice.en, choice.blocked) == (queue, line, False)
+
+
+def test_nobody_waits_for_a_printer_that_is_stuck() -> None:
+    """It may wait for paper, and only warn: where the job failed is better than that."""
+    queues = {"a": fresh("a"), "b": fresh("b")}
+    choice = choose_queue(ready(avoid=("a",)), queues, taken={"b"}, stuck={"b"}, now=NOW, fresh_s=FRESH_S)
+    assert (choice.queue, choice.en) == (
+        "a",
+        "a: one of 1 that can, failed there 1 times before; not b: has another job",
+    )
+
+
+def test_the_core_leaves_a_stuck_printer_out_of_its_waiting() -> None:
+    released_at = NOW - timedelta(seconds=Policy().stuck_s + 1)
+    attempt = Attempt(
+        AttemptId("ps-j2-1-1"), 1, "b", released_at, cups_job_id=5, cups_uuid="u", released_at=released_at
+    )
+    at_b = replace(ready(), job_id=JobId("j2"), phase=Phase.RELEASED, attempt=attempt, number=1)
+    state = restore([ready(avoid=("a",)), at_b], next_order=3, next_seq=1, acknowledged=0, policy=Policy())
+    _, actions = step(state, m.QueuesSeen((Queue("a", up_time_s=1), Queue("b", up_time_s=1))), NOW)
+    assert [action.attempt.queue for action in actions if isinstance(action, m.Create)] == ["a"]
 
 
 def test_the_core_sends_the_line_with_the_job_and_keeps_back_what_is_kept() -> None:

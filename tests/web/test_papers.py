@@ -50,6 +50,30 @@ async def test_a_paper_that_is_not_is_replaced_by_copy_2_once(api: Api, seen: st
     assert api.world.renderer.pages[-1]["copy_number"] == 2
 
 
+@pytest.mark.parametrize("seen", ["not_here", "spoilt"])
+async def test_what_still_waits_at_cups_is_withdrawn_and_a_late_paper_is_told(api: Api, seen: str) -> None:
+    """A printer that was off prints when it is switched on: the paper is old by then, and lies there."""
+    issued = await api.issue()
+    job_id = issued["job_id"]
+    path = f"/v1/print-jobs/{job_id}"
+    _, token = await api.enrol(journal_id="j-1")
+    await api.lease(token, journal_id="j-1")
+    event = {"job_id": job_id, "fencing_token": 1, "at": "2021-10-30T02:13:00Z", "queue": "desk1"}
+    doubt = event | {"seq": 1, "kind": "uncertain", "reason": "printer-silent"}
+    await api.report(token, doubt, journal_id="j-1")
+    settled = (await api.call("POST", path + "/settle", {"seen": seen}, by="site")).body
+    assert settled["replacement"]["copy_number"] == 2
+    answer = await api.lease(token, journal_id="j-1", settings_version="")
+    assert [(one["verb"], one["arguments"]) for one in answer["commands"]] == [("withdraw", {"job": job_id})]
+    await api.report(token, event | {"seq": 2, "kind": "printed", "witness": "printer"}, journal_id="j-1")
+    late = (await api.call("GET", path, by="site")).body
+    assert (late["state"], late["state_reason"]) == ("uncertain", "came-late")
+    worklist = (await api.call("GET", "/v1/sites/HN-1/worklist", by="site")).body["print_jobs"]
+    assert job_id in {one["job_id"] for one in worklist}
+    again = (await api.call("POST", path + "/settle", {"seen": "spoilt"}, by="site")).body
+    assert (again["print_job"]["state"], again["replacement"]) == ("failed", None), "copy 2 has taken its place"
+
+
 async def test_a_paper_nobody_printed_yet_is_not_settled(api: Api) -> None:
     issued = await api.issue()
     for seen in ("here", "not_here", "spoilt"):
