@@ -217,7 +217,9 @@ def _judge_absent(evidence: Evidence, patience: Patience) -> Verdict | None:
         if evidence.ended_at is None or evidence.printer_at is None
         else (evidence.printer_at - evidence.ended_at).total_seconds()
     )
-    wait_s = patience.absent_s if evidence.cups in _ENDED_CLEANLY else patience.orphan_s
+    # CUPS calls a job cancelled while our backend lets the real one end what it has begun to send.
+    over = evidence.cups in _ENDED_CLEANLY and evidence.cups is not CupsWord.CANCELED
+    wait_s = patience.absent_s if over else patience.orphan_s
     # The answer must come so late that it was asked after CUPS had ended: an older one may have been on its way.
     if asked_s < wait_s:
         return None
