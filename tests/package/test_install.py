@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from spooler.offline.book import Book
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 ROOT = Path(__file__).parents[2]
@@ -125,6 +128,16 @@ def centre(tmp_path_factory: pytest.TempPathFactory, seed_forms: Any) -> Iterato
         yield service
 
 
+def enter_a_dose(state: Path) -> None:
+    """Make a day bag's book with an entry that never came home."""
+    with contextlib.closing(Book.open(state)), contextlib.closing(sqlite3.connect(state / "daybag/book.db")) as book:
+        book.execute("PRAGMA foreign_keys = OFF")
+        columns = [row[1:3] for row in book.execute("PRAGMA table_info(entries)")]
+        values = [0 if name == "brought" or kind == "INTEGER" else "" for name, kind in columns]
+        book.execute(f"INSERT INTO entries VALUES ({','.join('?' * len(values))})", values)
+        book.commit()
+
+
 def test_a_site_is_set_up_prints_and_is_taken_down(deb: Path, fresh: FreshDebian, lab: Any, centre: Any) -> None:
     shutil.copyfile(deb, fresh.root / "root" / deb.name)
     install = f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends /root/{deb.name}"
@@ -178,7 +191,12 @@ def test_a_site_is_set_up_prints_and_is_taken_down(deb: Path, fresh: FreshDebian
     for gone in ("usr/bin/printsvc-spooler", "usr/lib/printsvc-spooler", "usr/lib/cups/backend/printsvc-once"):
         assert not fresh.has(gone), gone
     assert (fresh.root / "var/lib/printsvc-spooler/journal.id").read_text() == journal, "the papers' books stay"
-    fresh.run("apt-get purge -y -q printsvc-spooler")
+    enter_a_dose(fresh.root / "var/lib/printsvc-spooler")
+    told = fresh.run("apt-get purge -y -q printsvc-spooler")
+    kept = "var/lib/printsvc-spooler.not-brought-home"
+    assert f"/{kept}" in told
+    assert fresh.has(f"{kept}/daybag/book.db"), "doses that are nowhere else stay"
+    assert fresh.run(f"stat -c '%U %a' /{kept}") == "root 700\n"
     for gone in ("var/lib/printsvc-spooler", "var/lib/printsvc-once", "etc/default/printsvc-spooler"):
         assert not fresh.has(gone), gone
     assert not fresh.has("etc/systemd/system/multi-user.target.wants/printsvc-spooler.service")
