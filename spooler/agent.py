@@ -17,7 +17,7 @@ from typing import Any, TypeVar, assert_never
 
 import structlog
 
-from printsvc.errors import AccessError, PrintsvcError
+from printsvc.errors import AccessError, PrintsvcError, StoreError
 from spooler.book import Book
 from spooler.commands import Desk
 from spooler.core import messages as m
@@ -117,7 +117,7 @@ class Agent:
                 group.create_task(self._tick())
                 group.create_task(self._look_at_queues())
                 group.create_task(self._talk())
-                group.create_task(self._carrier.hand_over(self.on_disk, self._take_paper))
+                group.create_task(self._carrier.hand_over(self.on_disk, self._take_paper, self._pause))
         finally:
             for task in list(self._tasks):
                 task.cancel()
@@ -187,6 +187,8 @@ class Agent:
 
     async def _take_paper(self, job: LeasedJob, document: bytes) -> bool:
         """Print what the site made itself, as if it had been leased; return whether the journal has it."""
+        if job.job_id in self.state.jobs:
+            return True  # handed over before; only the book could not be written
         try:
             await self.on_disk(self._journal.store_document, job.document.sha256, document)
         except JournalUnwritableError as error:
@@ -402,7 +404,7 @@ class Agent:
     async def _tell_of_change(self) -> None:
         """Tell the service of its printers at once, beside the lease call that may be open for long."""
         try:
-            with contextlib.suppress(LinkDownError, AccessError):
+            with contextlib.suppress(LinkDownError, AccessError, StoreError):
                 request = self._lease_request(0)
                 await self._leased(await self._link.lease(request), request)
         finally:
@@ -473,8 +475,15 @@ class Agent:
                     log.warning("service_unreachable", detail=error.en)
                 await self._pause(failures, error)
                 continue
+            try:
+                await self._leased(answer, request)
+            except StoreError as error:  # what was not written is told, and asked for, again
+                failures += 1
+                if failures == 1:
+                    log.error("answer_not_kept", code=error.code, detail=error.en, detail_vi=error.vi)
+                await self._pause(failures, error)
+                continue
             failures = 0
-            await self._leased(answer, request)
             if not wanted:
                 await self._rest(self._settings.heartbeat_s)
             elif not answer.jobs and time.monotonic() - began < 0.2:

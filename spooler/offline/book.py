@@ -20,7 +20,7 @@ import hmac
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -136,11 +136,7 @@ class Book:
             raise _full(error) from error
         except sqlite3.DatabaseError as error:
             connection.close()
-            raise StateError(
-                f"The book of the day bag is damaged ({error}): keep the file, and tell the centre.",
-                vi="Sổ của gói ngày bị hỏng: hãy giữ lại tệp và báo cho trung tâm.",
-                code="book_damaged",
-            ) from error
+            raise _damaged(error) from error
         return cls(directory, connection)
 
     @classmethod
@@ -152,7 +148,10 @@ class Book:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction, durable when it ends; what is read in it stays true until then."""
+        """One transaction, durable when it ends; what is read in it stays true until then.
+
+        Raises BookUnwritableError, StateError where the file is damaged: then nothing was written.
+        """
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -164,28 +163,44 @@ class Book:
                 raise
         except sqlite3.OperationalError as error:
             raise _full(error) from error
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise _damaged(error) from error
+
+    def _read(self, query: str, arguments: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            raise _full(error) from error
+        except sqlite3.DatabaseError as error:
+            raise _damaged(error) from error
 
     # -- the key
 
     def passphrase(self, given: str, random_bytes: Callable[[int], bytes]) -> bytes:
-        """Return what seals the signing key: the given passphrase and this machine's own secret, which is made once."""
+        """Return what seals the signing key: the given passphrase and this machine's own secret, which is made once.
+
+        Raises BookUnwritableError.
+        """
         path = self._directory / "agent.secret"
-        with contextlib.suppress(FileExistsError):
+        if not path.exists():
             part = path.with_suffix(f".{os.getpid()}")
-            _write(part, random_bytes(32))
             try:
-                os.link(part, path)  # whole or not at all, and only once
+                _write(part, random_bytes(32))
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)  # whole or not at all, and only once
                 _sync(self._directory)
+            except OSError as error:
+                raise _full(error) from error
             finally:
-                part.unlink()
+                part.unlink(missing_ok=True)
         return hmac.digest(path.read_bytes(), given.encode(), hashlib.sha256).hex().encode()
 
     def pending_request(self) -> tuple[bytes, bytes] | None:
         """Return (request, sealed key) that no bag was taken for yet."""
-        row = self._connection.execute(
-            "SELECT request, sealed FROM keys WHERE bag_id IS NULL ORDER BY rowid"
-        ).fetchone()
-        return (bytes(row[0]), bytes(row[1])) if row else None
+        rows = self._read("SELECT request, sealed FROM keys WHERE bag_id IS NULL ORDER BY rowid LIMIT 1")
+        return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
 
     def add_key(self, request: bytes, sealed: bytes, now: datetime) -> None:
         with self.writing():
@@ -200,7 +215,7 @@ class Book:
 
     def pins(self) -> list[bytes]:
         """Return the CSCAs (DER) that bags are believed from."""
-        return [bytes(row[0]) for row in self._connection.execute("SELECT csca FROM pins")]
+        return [bytes(row[0]) for row in self._read("SELECT csca FROM pins")]
 
     def pin(self, csca: bytes) -> None:
         with self.writing():
@@ -231,7 +246,7 @@ class Book:
 
     def bags(self) -> list[HeldBag]:
         """Return the bags, newest first."""
-        rows = self._connection.execute(
+        rows = self._read(
             "SELECT b.bag_id, b.file, k.sealed, b.request, b.taken_at, b.expires_at FROM bags b "
             "JOIN keys k ON k.request = b.request ORDER BY b.taken_at DESC, b.rowid DESC"
         )
@@ -252,17 +267,17 @@ class Book:
     def find_entry(self, dose_id: str) -> Line | None:
         """Return the newest paper of a dose: the highest copy."""
         query = f"SELECT {_COLUMNS} FROM entries WHERE dose_id = ? ORDER BY copy_number DESC LIMIT 1"  # noqa: S608
-        row = self._connection.execute(query, (dose_id,)).fetchone()
-        return _line(row) if row else None
+        rows = self._read(query, (dose_id,))
+        return _line(rows[0]) if rows else None
 
     def next_numbers(self, bag_id: str) -> tuple[int, int]:
         """Return the next seq of a bag, from 1, and the number of its next free UVCI, from 0."""
         query = "SELECT coalesce(max(seq), 0) + 1, coalesce(max(number), -1) + 1 FROM entries WHERE bag_id = ?"
-        seq, number = self._connection.execute(query, (bag_id,)).fetchone()
+        ((seq, number),) = self._read(query, (bag_id,))
         return int(seq), int(number)
 
     def last_entered_at(self) -> datetime | None:
-        (text,) = self._connection.execute("SELECT max(entered_at) FROM entries").fetchone()
+        ((text,),) = self._read("SELECT max(entered_at) FROM entries")
         return datetime.fromisoformat(text) if text else None
 
     def insert(self, line: Line) -> None:
@@ -280,7 +295,7 @@ class Book:
 
     def unhanded(self, limit: int = 20) -> list[Paper]:
         """Return papers that the agent's journal does not have yet, oldest first."""
-        rows = self._connection.execute(
+        rows = self._read(
             "SELECT bag_id, seq, job_id, document, sha256, media, form FROM entries "
             "WHERE paper = 'site' AND handed = 0 ORDER BY entered_at, bag_id, seq LIMIT ?",
             (limit,),
@@ -296,7 +311,7 @@ class Book:
 
     def jobs_not_brought(self) -> frozenset[JobId]:
         """Return the jobs of which the service does not know."""
-        rows = self._connection.execute("SELECT job_id FROM entries WHERE brought = 0 AND job_id <> ''")
+        rows = self._read("SELECT job_id FROM entries WHERE brought = 0 AND job_id <> ''")
         return frozenset(JobId(row[0]) for row in rows)
 
     def next_to_bring(self, limit: int = 50) -> tuple[str, tuple[BagEntry, ...]] | None:
@@ -304,12 +319,13 @@ class Book:
 
         A paper that the journal does not have yet stops there: once it is home, its reports may go.
         """
-        row = self._connection.execute(
+        bags = self._read(
             "SELECT e.bag_id FROM entries e JOIN bags b USING (bag_id) WHERE brought = 0 ORDER BY b.taken_at LIMIT 1"
-        ).fetchone()
-        if row is None:
+        )
+        if not bags:
             return None
-        rows = self._connection.execute(
+        (row,) = bags
+        rows = self._read(
             "SELECT seq, event, hcert, entered_at, paper, form, media, uvci, copy_number, copy_reason, handed "
             "FROM entries WHERE bag_id = ? AND brought = 0 ORDER BY seq LIMIT ?",
             (row[0], limit),
@@ -349,11 +365,11 @@ class Book:
     def summary(self, bag_id: str | None = None) -> dict[str, Any]:
         """Return counts, and the entries that somebody should look at; nothing of a person but the dose id."""
         where, arguments = ("WHERE bag_id = ?", (bag_id,)) if bag_id else ("", ())
-        rows = self._connection.execute(
+        rows = self._read(
             "SELECT dose_id, outcome, uvci, job_id, paper, paper_reason, handed, brought, said, said_reason, reasons "  # noqa: S608
             f"FROM entries {where} ORDER BY entered_at, seq",
             arguments,
-        ).fetchall()
+        )
         names = ("dose_id", "outcome", "uvci", "job_id", "paper", "paper_reason", "handed", "brought", "said", "why")
         lines = [dict(zip(names, row[:10], strict=True)) | {"reasons": json.loads(row[10])} for row in rows]
         return {
@@ -431,6 +447,14 @@ def _sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _damaged(error: Exception) -> StateError:
+    return StateError(
+        f"The book of the day bag is damaged ({error}): keep the file, and tell the centre.",
+        vi="Sổ của gói ngày bị hỏng: hãy giữ lại tệp và báo cho trung tâm.",
+        code="book_damaged",
+    )
 
 
 def _full(error: Exception) -> BookUnwritableError:

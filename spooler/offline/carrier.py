@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from printsvc.errors import AccessError, PrintsvcError
+from printsvc.errors import AccessError, PrintsvcError, StoreError
 from spooler.bagprotocol import SyncAnswer, SyncRequest
 from spooler.core.attempt import Job
 from spooler.link import LinkDownError
@@ -95,33 +95,50 @@ class Carrier:
         while self.unknown_jobs:  # noqa: ASYNC110 - another thread changes them
             await asyncio.sleep(LOOK_S)
 
-    async def hand_over(self, on_disk: OnDisk, take_paper: TakePaper) -> None:
-        """Give what was entered at the desk to the agent's core, each paper once; for ever."""
+    async def hand_over(self, on_disk: OnDisk, take_paper: TakePaper, pause: Pause) -> None:
+        """Give what was entered at the desk to the agent's core, each paper once; for ever.
+
+        A book that cannot be written is a cut line: told once, and tried again.
+        """
+        failures = 0
         while True:
-            for paper in await on_disk(self.unhanded):
-                if not await take_paper(leased_of(paper), paper.document):
-                    break  # it comes again
-                await on_disk(self.mark_handed, paper)
-                _LOG.info("job_entered", job_id=paper.job_id)
+            try:
+                for paper in await on_disk(self.unhanded):
+                    if not await take_paper(leased_of(paper), paper.document):
+                        break  # it comes again
+                    await on_disk(self.mark_handed, paper)
+                    _LOG.info("job_entered", job_id=paper.job_id)
+            except StoreError as error:
+                failures += 1
+                if failures == 1:
+                    _LOG.error("daybag_book_unwritable", code=error.code, detail=error.en, detail_vi=error.vi)
+                await pause(failures, error)
+                continue
+            failures = 0
             await asyncio.sleep(LOOK_S)
 
     async def bring_home(self, line: BagLine, on_disk: OnDisk, pause: Pause) -> None:
-        """Bring home what was entered without a line, in order, until the service has it; for ever."""
+        """Bring home what was entered without a line, in order, until the service has it; for ever.
+
+        What could not be written down here of an answer is brought again, and answered again.
+        """
         failures = 0
         while True:
-            request = await on_disk(self.next_request)
-            if request is None:
-                await asyncio.sleep(LOOK_S)
-                continue
+            request: SyncRequest | None = None
             try:
+                request = await on_disk(self.next_request)
+                if request is None:
+                    await asyncio.sleep(LOOK_S)
+                    continue
                 answer = await line.bring(request)
-            except (LinkDownError, AccessError) as error:
+                await on_disk(self.take_answer, request.bag_id, answer)
+            except (LinkDownError, AccessError, StoreError) as error:
                 failures += 1
                 if failures == 1:
-                    _LOG.warning("bring_failed", code=error.code, detail=error.en, entries=len(request.entries))
+                    entries = len(request.entries) if request is not None else 0
+                    _LOG.warning("bring_failed", code=error.code, detail=error.en, entries=entries)
                 await pause(failures, error)
                 continue
-            await on_disk(self.take_answer, request.bag_id, answer)
             for result in answer.results:
                 if result.outcome == "conflict":
                     _LOG.warning("brought_conflict", bag_id=request.bag_id, seq=result.seq, reason=result.reason)

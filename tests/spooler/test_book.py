@@ -8,13 +8,15 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from spooler.agent import Agent
 from spooler.book import KEEP_FOR, Book, BookUnwritableError
 from spooler.commands import Desk
 from spooler.core.attempt import Choice, Job, Phase, State
+from spooler.journal import Journal
 from spooler.protocol import (
     Command,
     CommandOutcome,
@@ -93,6 +95,46 @@ def test_a_damaged_book_is_laid_aside_and_printing_goes_on(tmp_path: Path) -> No
     with contextlib.closing(Book(tmp_path)) as book:
         assert book.begin(command("two"), NOW)
     assert (tmp_path / "commands.db.damaged").read_bytes() == damage
+
+
+async def test_an_answer_that_cannot_be_kept_does_not_end_the_agent(tmp_path: Path) -> None:
+    with contextlib.closing(Journal.open(tmp_path, make_journal_id=lambda: "j" * 32)) as journal:
+        agent = Agent(Settings(state_dir=tmp_path), journal)
+        book = agent._desk._book
+        book.begin(command(), NOW)
+        book.end(result())
+        agent._desk._results = book.untold()
+        book._connection.execute("PRAGMA busy_timeout = 1")
+        asked: list[LeaseRequest] = []
+
+        class Service:
+            async def lease(self, request: LeaseRequest) -> LeaseAnswer:
+                asked.append(request)
+                await asyncio.sleep(0)
+                return LeaseAnswer(server_time=NOW)
+
+        class Line:
+            def told(self) -> dict[str, Any]:
+                return {}
+
+            async def prepare(self, answer: LeaseAnswer) -> None:
+                pass
+
+        agent._link, agent._poor = cast(Any, Service()), cast(Any, Line())
+        with contextlib.closing(sqlite3.connect(tmp_path / "commands.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            asking = asyncio.ensure_future(agent._ask_for_jobs())
+            while len(asked) < 2 and not asking.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        while book.untold() and not asking.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert not asking.done(), asking.exception()
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert [one.command_id for request in asked[:2] for one in request.results] == ["one", "one"], "told again"
+        assert book.untold() == ()
+        agent._desk.close()
+        agent._disk.shutdown()
 
 
 class FakeSite:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,17 +24,17 @@ from printsvc.credential.trust import make_trust_list
 from printsvc.credential.verify import Outcome, verify
 from printsvc.domain.form import PageData
 from printsvc.domain.print_job import CopyReason
-from printsvc.errors import DuplicateError, InputError, NotFoundError, SigningError, StateError
+from printsvc.errors import DuplicateError, InputError, NotFoundError, PrintsvcError, SigningError, StateError
 from printsvc.issuing.bag import open_bag
 from printsvc.render.stamp import NeedsWeasyPrint
-from spooler.bagprotocol import EntryResult, SyncAnswer, is_offline
+from spooler.bagprotocol import EntryResult, SyncAnswer, SyncRequest, is_offline
 from spooler.journal import Identity
 from spooler.offline.book import Book
 from spooler.offline.carrier import Carrier, leased_of
 from spooler.offline.desk import Desk, offline_job_id
 from spooler.offline.line import NoBagError
 from spooler.offline.taking import open_held, take_bag
-from spooler.protocol import JobId
+from spooler.protocol import JobId, LeasedJob
 
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
 COUNTRY = Country(NOW)
@@ -233,6 +235,75 @@ def test_papers_are_handed_before_they_are_brought_and_brought_once(site: Site) 
     ]
     carrier.take_answer("bag-1", SyncAnswer(acknowledged=3))
     assert carrier.next_request() is None
+    carrier.close()
+
+
+class Home:
+    """A centre that takes everything, and notes what it was brought; `answer` may say otherwise."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.brought: list[tuple[str, list[int]]] = []
+        self.answer = answer
+
+    async def bring(self, request: SyncRequest) -> SyncAnswer:
+        self.brought.append((request.bag_id, [entry.seq for entry in request.entries]))
+        if self.answer is not None:
+            self.answer(request)
+        return SyncAnswer(acknowledged=request.entries[-1].seq)
+
+
+async def on_disk(function: Any, *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+@contextlib.contextmanager
+def unwritable(carrier: Carrier, state_dir: Path) -> Iterator[None]:
+    """As on a full disk: what is read is read, and nothing is written."""
+    assert carrier._book is not None
+    carrier._book._connection.execute("PRAGMA busy_timeout = 1")
+    with contextlib.closing(sqlite3.connect(state_dir / "daybag" / "book.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_a_full_disk_is_a_cut_line_and_nothing_is_lost(site: Site) -> None:
+    carrier = Carrier(site.state_dir, "journal-1")
+    carrier.open()
+    for number in range(2):
+        site.enter(f"D-{number}")
+    taken: list[JobId] = []
+    home: Any = Home()
+    pauses: list[str] = []
+    full = contextlib.ExitStack()
+
+    async def take_paper(job: LeasedJob, document: bytes) -> bool:
+        if job.job_id not in taken:
+            taken.append(job.job_id)
+        return True
+
+    async def pause(failures: int, error: PrintsvcError | None) -> None:
+        assert error is not None
+        pauses.append(error.code)
+        if failures == 2:
+            full.close()
+        await asyncio.sleep(0)
+
+    async def until(ready: Callable[[], bool], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        while not ready() and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert ready(), task.exception()
+        task.cancel()
+        await asyncio.wait([task])
+
+    full.enter_context(unwritable(carrier, site.state_dir))
+    await until(lambda: site.book.unhanded() == [], carrier.hand_over(on_disk, take_paper, pause))
+    assert (pauses, len(taken)) == (["book_unwritable"] * 2, 2)
+    full.enter_context(unwritable(carrier, site.state_dir))
+    await until(lambda: not carrier.unknown_jobs, carrier.bring_home(home, on_disk, pause))
+    assert pauses == ["book_unwritable"] * 4
+    assert home.brought == [("bag-1", [1, 2])] * 3
+    assert site.book.summary()["not_brought"] == 0
     carrier.close()
 
 
