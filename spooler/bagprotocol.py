@@ -40,7 +40,7 @@ class BagEntry(Message):
     form: str = ""
     media: str = ""
     uvci: str = Field(default="", max_length=80)
-    copy_number: int = Field(default=1, ge=1, le=99)
+    copy_number: int = Field(default=1, ge=1, le=2**31 - 1)
     copy_reason: str = ""
 
 

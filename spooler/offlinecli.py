@@ -22,6 +22,7 @@ from printsvc.domain.print_job import CopyReason
 from printsvc.errors import DuplicateError, InputError, PrintsvcError
 from spooler.agent import _now as clock
 from spooler.bagprotocol import SyncRequest
+from spooler.core.attempt import Phase
 from spooler.journal import Identity, peek, peek_identity
 from spooler.offline.book import Book
 from spooler.offline.line import BagLine
@@ -166,10 +167,16 @@ def again(dose_id: str, reason: str, state_dir: Path | None, passphrase_file: Pa
     """Print a further copy of DOSE_ID, issued here: the paper is missing or spoilt. / In thêm một bản."""
     from spooler.offline.taking import open_desk
 
+    settings = _settings(state_dir)
+
+    def under_way() -> set[str]:
+        return {job["job_id"] for job in peek(settings.state_dir)["jobs"] if job["phase"] != Phase.UNCERTAIN.value}
+
     with _told():
-        book, identity, passphrase = _open(_settings(state_dir), passphrase_file)
+        book, identity, passphrase = _open(settings, passphrase_file)
         with contextlib.closing(book):
-            answer = open_desk(book, identity, passphrase).again(dose_id, CopyReason(reason), now=clock())
+            desk = open_desk(book, identity, passphrase)
+            answer = desk.again(dose_id, CopyReason(reason), now=clock(), under_way=under_way)
     click.echo(json.dumps(asdict(answer), ensure_ascii=False))
 
 

@@ -264,11 +264,20 @@ class Book:
 
     # -- entries: inside `writing`
 
-    def find_entry(self, dose_id: str) -> Line | None:
-        """Return the newest paper of a dose: the highest copy."""
-        query = f"SELECT {_COLUMNS} FROM entries WHERE dose_id = ? ORDER BY copy_number DESC LIMIT 1"  # noqa: S608
-        rows = self._read(query, (dose_id,))
-        return _line(rows[0]) if rows else None
+    def entries_of(self, dose_id: str) -> list[Line]:
+        """Return what was written down of a dose: as it was entered, then its copies."""
+        query = f"SELECT {_COLUMNS} FROM entries WHERE dose_id = ? ORDER BY copy_number"  # noqa: S608
+        return [_line(row) for row in self._read(query, (dose_id,))]
+
+    def is_handed(self, line: Line) -> bool:
+        """Return whether the agent's journal has the paper."""
+        rows = self._read("SELECT handed FROM entries WHERE bag_id = ? AND seq = ?", (line.bag_id, line.seq))
+        return bool(rows and rows[0][0])
+
+    def count_copies(self, since: datetime) -> int:
+        """Return how many further papers were asked for here since that moment (UTC)."""
+        query = "SELECT count(*) FROM entries WHERE outcome = 'copy' AND entered_at >= ?"
+        return int(self._read(query, (since.isoformat(),))[0][0])
 
     def next_numbers(self, bag_id: str) -> tuple[int, int]:
         """Return the next seq of a bag, from 1, and the number of its next free UVCI, from 0."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from printsvc.credential.hcert import decode_hcert
 from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.certificate import Certificate
+from printsvc.domain.copies import SITE_COPIES, CopyLimits, refuse_copy
 from printsvc.domain.dose import DoseEvent
 from printsvc.domain.eventdocument import differing_fields
 from printsvc.domain.form import PageData
@@ -20,7 +22,7 @@ from printsvc.identity.gate import Hold
 from printsvc.issuing.bag import BagForm, DayBag, check_time
 from printsvc.issuing.certificate import make_certificate
 from printsvc.issuing.offline import Entered, Rules, enter, reasons_of
-from printsvc.issuing.page import page_of
+from printsvc.issuing.page import VIETNAM_TIME, page_of
 from printsvc.render.stamp import NeedsWeasyPrint, Stamper, parse_compiled
 from spooler.bagprotocol import OFFLINE
 from spooler.offline.book import Book, Line
@@ -89,9 +91,9 @@ class Desk:
         check_time(self._bag.manifest, now)
         entered = enter(document, self._rules, now=now)
         with self._book.writing():
-            there = self._book.find_entry(entered.event.dose_id)
-            if there is not None:
-                return self._replay(there, entered.event)
+            there = self._book.entries_of(entered.event.dose_id)
+            if there:
+                return self._replay(there[0], entered.event)
             last = self._book.last_entered_at()
             if last is not None and now < last - BACKWARDS:
                 raise StateError(
@@ -107,25 +109,46 @@ class Desk:
             line.outcome, line.dose_id, line.uvci, line.job_id, line.paper, line.paper_reason, line.reasons, left
         )
 
-    def again(self, dose_id: str, reason: CopyReason, *, now: datetime) -> Answer:
+    def again(
+        self,
+        dose_id: str,
+        reason: CopyReason,
+        *,
+        now: datetime,
+        under_way: Callable[[], Collection[str]] = frozenset,
+        limits: CopyLimits = SITE_COPIES,
+    ) -> Answer:
         """Write down a further paper of a dose that was issued here; the agent prints it, once.
 
-        The centre learns of the copy, its number and its reason. Raises NotFoundError, StateError (no_paper) for a dose
-        that has no paper of this site, InputError for a reason that is not the operator's.
+        The centre learns of the copy, its number and its reason. `under_way` says which jobs the agent's journal still
+        prints. Raises NotFoundError, StateError (no_paper) for a dose that has no paper of this site, (copy_under_way)
+        while the paper before is on its way, (copy_limit, copy_limit_day) where it would be too many; InputError for a
+        reason that is not the operator's.
         """
         if reason not in COPY_REASONS:
             raise InputError(en="The reason is missing or spoilt.", vi="Lý do là missing hoặc spoilt.", code="reason")
         with self._book.writing():
-            there = self._book.find_entry(dose_id)
-            if there is None:
+            family = self._book.entries_of(dose_id)
+            if not family:
                 raise NotFoundError("This dose was not entered here.", vi="Mũi tiêm này chưa được nhập tại đây.")
+            first, there = family[0], family[-1]
             if there.paper != "site" or there.bag_id != self._bag.manifest.bag_id:
                 raise StateError(
                     "This dose has no paper of this bag.",
                     vi="Mũi tiêm này không có giấy từ gói ngày này.",
                     code="no_paper",
                 )
-            event = enter(there.event, self._rules, now=there.entered_at).event
+            if not self._book.is_handed(there) or there.job_id in under_way():
+                raise StateError(
+                    f"Copy {there.copy_number} of this certificate is still being printed: wait for it, and look at "
+                    "printsvc-spooler offline status.",
+                    vi=f"Bản in số {there.copy_number} chưa in xong: hãy chờ, và xem printsvc-spooler offline status.",
+                    code="copy_under_way",
+                )
+            midnight = now.astimezone(VIETNAM_TIME).replace(hour=0, minute=0, second=0, microsecond=0)
+            today = self._book.count_copies(midnight.astimezone(UTC))
+            refuse_copy(limits, made=len(family) - 1, asked_today=today)
+            event = enter(first.event, self._rules, now=first.entered_at).event
             number = there.copy_number + 1
             pdf, _ = self._stamp(self._page(event, _certificate(event, there), number))
             assert pdf is not None, "its first paper was stamped"
@@ -139,6 +162,7 @@ class Desk:
                 document=pdf,
                 sha256=hashlib.sha256(pdf).hexdigest(),
                 size=len(pdf),
+                entered_at=now,
                 copy_number=number,
                 copy_reason=reason.value,
             )

@@ -146,6 +146,7 @@ def test_a_day_without_a_line(stack: Stack, site: Site) -> None:
     assert [one["code"] for one in refused] == ["conflict", "dose_invalid"]
 
     wait_until(lambda: stack.sheets() == 3, "three papers without a line")
+    wait_until(lambda: site.status()["not_printed"] == [], "the agent knows of the three papers")
     copy = json.loads(site.run("again", "MUONG-0000", "--reason", "spoilt")[0])
     assert (copy["outcome"], copy["uvci"]) == ("copy", answers[0]["uvci"])
     wait_until(lambda: stack.sheets() == 4, "the copy of a spoilt paper")

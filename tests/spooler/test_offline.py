@@ -22,6 +22,7 @@ from proofs.daybag import BagAgent, Country, dose_document, elliptic
 from printsvc.credential.keys import make_private_key, open_private_key, seal_private_key
 from printsvc.credential.trust import make_trust_list
 from printsvc.credential.verify import Outcome, verify
+from printsvc.domain.copies import CopyLimits
 from printsvc.domain.form import PageData
 from printsvc.domain.print_job import CopyReason
 from printsvc.errors import DuplicateError, InputError, NotFoundError, PrintsvcError, SigningError, StateError
@@ -118,26 +119,83 @@ def test_held_refused_and_what_needs_the_centre_use_what_they_should(site: Site)
     assert (summary["held"], summary["needs_the_centre"], summary["issued"]) == (["D-1"], ["D-3"], 1)
 
 
+def hand_over(site: Site) -> None:
+    """As the agent does."""
+    for paper in site.book.unhanded():
+        site.book.mark_handed(paper)
+
+
 def test_a_spoilt_paper_gets_a_numbered_copy(site: Site) -> None:
     first = site.enter()
-    copies = [site.desk.again("D-1", CopyReason.SPOILT, now=NOW) for _ in range(2)]
+    copies = []
+    for _ in range(2):
+        hand_over(site)
+        copies.append(site.desk.again("D-1", CopyReason.SPOILT, now=NOW + timedelta(minutes=1)))
+    hand_over(site)
     assert {one.uvci for one in copies} == {first.uvci}
     assert len({first.job_id, *(one.job_id for one in copies)}) == 3
     carrier = Carrier(site.state_dir, "journal-1")
-    for paper in carrier.unhanded():
-        carrier.mark_handed(paper)
+    carrier.open()
     request = carrier.next_request()
     assert request is not None
     told = [(entry.copy_number, entry.copy_reason, entry.uvci) for entry in request.entries]
     assert told == [(1, "", ""), (2, "spoilt", first.uvci), (3, "spoilt", first.uvci)]
     carrier.close()
-    assert site.enter("D-2").uvci == AGENT.range.uvci(1)  # a copy uses no certificate
-    site.enter("D-3", id_number="001285012345")
+    assert site.enter(now=NOW + timedelta(minutes=2)).outcome == "replayed"
+    second = site.enter("D-2", now=NOW + timedelta(minutes=2))
+    assert second.uvci == AGENT.range.uvci(1)  # a copy uses no certificate
+    site.enter("D-3", now=NOW + timedelta(minutes=2), id_number="001285012345")
     for dose_id, error in (("D-3", StateError), ("D-9", NotFoundError)):
         with pytest.raises(error):
             site.desk.again(dose_id, CopyReason.MISSING, now=NOW)
     with pytest.raises(InputError):
         site.desk.again("D-1", CopyReason.RENEWED, now=NOW)
+
+
+def test_a_site_makes_two_copies_of_a_certificate_and_so_many_a_day(site: Site) -> None:
+    def refused(dose_id: str, **more: Any) -> str:
+        with pytest.raises(StateError) as caught:
+            site.desk.again(dose_id, CopyReason.SPOILT, **({"now": NOW} | more))
+        assert caught.value.vi != caught.value.en
+        return caught.value.code
+
+    for number in range(2):
+        site.enter(f"D-{number}")
+    for _ in range(2):
+        hand_over(site)
+        site.desk.again("D-0", CopyReason.SPOILT, now=NOW)
+    assert refused("D-0") == "copy_under_way"  # the journal does not have it yet
+    hand_over(site)
+    assert refused("D-0") == "copy_limit"
+    assert refused("D-1", limits=CopyLimits(2, 2)) == "copy_limit_day"
+    tomorrow = NOW + timedelta(hours=15)  # 00:12 in Vietnam
+    site.desk.again("D-1", CopyReason.MISSING, now=tomorrow, limits=CopyLimits(2, 1))
+
+
+def test_no_copy_is_made_while_the_agent_still_prints(site: Site) -> None:
+    first = site.enter()
+    hand_over(site)
+    with pytest.raises(StateError) as caught:
+        site.desk.again("D-1", CopyReason.MISSING, now=NOW, under_way=lambda: {first.job_id})
+    assert caught.value.code == "copy_under_way"
+    assert site.desk.again("D-1", CopyReason.MISSING, now=NOW, under_way=lambda: {"another"}).outcome == "copy"
+
+
+def test_a_book_with_more_copies_than_we_allow_is_brought_home(site: Site) -> None:
+    site.enter()
+    for _ in range(110):
+        hand_over(site)
+        site.desk.again("D-1", CopyReason.SPOILT, now=NOW, limits=CopyLimits(1000))
+    hand_over(site)
+    carrier = Carrier(site.state_dir, "journal-1")
+    carrier.open()
+    numbers: list[int] = []
+    while (request := carrier.next_request()) is not None:
+        sent = SyncRequest.model_validate_json(request.model_dump_json())
+        numbers += [entry.copy_number for entry in sent.entries]
+        carrier.take_answer("bag-1", SyncAnswer(acknowledged=sent.entries[-1].seq))
+    assert numbers == list(range(1, 112))
+    carrier.close()
 
 
 def test_an_empty_bag_and_an_ended_one_issue_nothing(site: Site) -> None:
