@@ -518,8 +518,10 @@ class Agent:
                 continue
             request = ReportRequest(journal_id=self._identity.journal_id, events=events)
             try:
-                answer = await self._link.report(request)
-            except (LinkDownError, AccessError) as error:
+                async with self._carrier.lock:
+                    await self.on_disk(self._carrier.note_reported, [event.job_id for event in events])
+                    answer = await self._link.report(request)
+            except (LinkDownError, AccessError, StoreError) as error:
                 failures += 1
                 if failures == 1:
                     log.warning("report_failed", code=error.code, detail=error.en, events=len(events))

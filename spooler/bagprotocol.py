@@ -30,6 +30,9 @@ class BagEntry(Message):
     "centre" where its page needs the centre to be drawn.
 
     With `copy_number` above 1 it is a further paper of the certificate `uvci`, and `copy_reason` says why.
+
+    `told_before`: the agent reported on its paper while the service refused the bag, so that word is lost: the paper is
+    uncertain, and must not be printed again by itself.
     """
 
     seq: int = Field(ge=1)
@@ -42,6 +45,7 @@ class BagEntry(Message):
     uvci: str = Field(default="", max_length=80)
     copy_number: int = Field(default=1, ge=1, le=2**31 - 1)
     copy_reason: str = ""
+    told_before: bool = False
 
 
 class SyncRequest(Message):

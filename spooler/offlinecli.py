@@ -25,7 +25,7 @@ from spooler.bagprotocol import SyncRequest
 from spooler.core.attempt import Phase
 from spooler.journal import Identity, peek, peek_identity
 from spooler.offline.book import Book
-from spooler.offline.line import BagLine
+from spooler.offline.line import BagLine, BagRefusedError
 from spooler.settings import Settings
 
 _state_dir = click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and book.")
@@ -198,8 +198,10 @@ def summary_document(book: Book, journal: dict[str, Any], now: datetime) -> dict
     summary = book.summary()
     jobs = summary.pop("jobs")
     open_jobs = [job | {"dose_id": jobs[job["job_id"]]} for job in journal["jobs"] if job["job_id"] in jobs]
+    refusals = book.refusals()
     bags = [
         {"bag_id": one.bag_id, "until": one.expires_at.isoformat(), "is_over": one.expires_at <= now}
+        | ({"refused": refusals[one.bag_id]} if one.bag_id in refusals else {})
         for one in book.bags()
     ]
     return {"bags": bags, **summary, "not_printed": open_jobs}
@@ -220,10 +222,17 @@ def sync(state_dir: Path | None) -> None:
         )
         number = 0
         try:
-            while (batch := book.next_to_bring()) is not None:
+            refused: set[str] = set()
+            while (batch := book.next_to_bring(without=refused)) is not None:
                 bag_id, entries = batch
                 request = SyncRequest(journal_id=identity.journal_id, bag_id=bag_id, entries=entries)
-                answer = await line.bring(request)
+                try:
+                    answer = await line.bring(request)
+                except BagRefusedError as error:
+                    book.refuse_bag(bag_id, error.code, error.en, error.vi)
+                    refused.add(bag_id)
+                    click.echo(f"{bag_id}: {error.vi} / {error.en}", err=True)
+                    continue
                 book.mark_brought(bag_id, answer.acknowledged, answer.results)
                 number += len(answer.results)
                 if answer.acknowledged < entries[0].seq:

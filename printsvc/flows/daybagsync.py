@@ -75,6 +75,7 @@ class BroughtEntry:
     uvci: str = ""
     copy_number: int = 1
     copy_reason: CopyReason = CopyReason.ISSUED
+    told_before: bool = False  # its paper was reported on before we knew the job: that word is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ async def bring(
     """Store entries of a bag in order, each once; return (acknowledged, what became of each).
 
     All of one call is one transaction: when this returns, it is on disk. A gap stops the work there. Raises
-    NotFoundError, AccessError for another agent's bag.
+    NotFoundError, AccessError for a bag of another journal: that of this machine stays when it is enrolled anew.
     """
     now = services.clock()
     bag, certificate = await services.store.read(lambda c: _own_bag(c, agent, journal_id, bag_id))
@@ -138,7 +139,7 @@ async def bring(
 
 def _own_bag(connection: Connection, agent: Agent, journal_id: str, bag_id: str) -> tuple[Bag, bytes]:
     bag = bag_store.get_bag(connection, bag_id)
-    if (bag.site_id, bag.agent_id, bag.journal_id) != (agent.site_id, agent.agent_id, journal_id):
+    if (bag.site_id, bag.journal_id) != (agent.site_id, journal_id):
         raise AccessError(403, "This day bag is another agent's.", vi="Gói ngày này của điểm in khác.")
     record = get_record(signer_store.list_records(connection), bag.thumbprint or "")
     return bag, record.certificate
@@ -179,7 +180,7 @@ def _store_one(
     doubt = found if isinstance(found, Doubtful) else _doubt(connection, bag, state, found)
     if doubt is None:
         assert isinstance(found, Brought)
-        _insert(connection, services, agent, bag, entry, found, now)
+        _insert(connection, services, agent, bag, entry, found, now, was_in_doubt=entry.told_before)
     dose_id = found.event.dose_id if isinstance(found, Brought) else _dose_id(entry.event)
     if doubt is not None:
         outcome = EntryOutcome.CONFLICT
@@ -229,7 +230,9 @@ def _store_copy(
             asked_by=f"site:{bag.site_id}"[:64],
         )
         job_store.insert_jobs(connection, [job])
-        _lease_to_site(connection, services, agent, bag, entry, job, now)
+        job = _lease_to_site(connection, services, agent, bag, entry, job, now)
+        if entry.told_before:
+            _doubt_paper(connection, job, now)
     bag_store.insert_entry(connection, written)
     return Told(entry.seq, written.outcome.value, written.reason, written.detail)
 
@@ -316,10 +319,14 @@ def _insert(
         return
     job = _lease_to_site(connection, services, agent, bag, entry, job, now)
     if was_in_doubt:
-        # The site's own word of the paper came while the dose was on the list, and was of a job that nobody knew.
-        for event in (JobEvent.SUBMIT, JobEvent.DOUBT):
-            happening = Happening(event, now, "service", fencing_token=1, reason="was-a-conflict")
-            job = leases.apply_event(connection, job, happening, now=now)
+        _doubt_paper(connection, job, now)
+
+
+def _doubt_paper(connection: Connection, job: PrintJob, now: datetime) -> None:
+    """The site's own word of the paper came before the job was stored, and was of a job that nobody knew."""
+    for event in (JobEvent.SUBMIT, JobEvent.DOUBT):
+        happening = Happening(event, now, "service", fencing_token=1, reason="was-a-conflict")
+        job = leases.apply_event(connection, job, happening, now=now)
 
 
 def _lease_to_site(

@@ -50,6 +50,7 @@ async def post_sync(request: web.Request) -> web.Response:
             uvci=entry.uvci,
             copy_number=entry.copy_number,
             copy_reason=CopyReason.SPOILT if entry.copy_reason == "spoilt" else CopyReason.MISSING,
+            told_before=entry.told_before,
         )
         for entry in body.entries
     ]

@@ -20,7 +20,7 @@ import hmac
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,11 @@ from spooler.protocol import JobId
 
 _APPLICATION_ID = 0x50534442  # "PSDB"
 _SCHEMA_VERSION = 1
+_ADDED = {  # later than the first books; an older agent does not mind them
+    "bags": {"refused": "TEXT NOT NULL DEFAULT ''", "refused_en": "TEXT NOT NULL DEFAULT ''",
+             "refused_vi": "TEXT NOT NULL DEFAULT ''", "size": "INTEGER"},
+    "entries": {"told_before": "INTEGER NOT NULL DEFAULT 0"},
+}  # fmt: skip
 _SCHEMA = """
 CREATE TABLE keys (request BLOB PRIMARY KEY, sealed BLOB NOT NULL, made_at TEXT NOT NULL, bag_id TEXT UNIQUE);
 CREATE TABLE pins (csca BLOB PRIMARY KEY);
@@ -318,29 +323,36 @@ class Book:
                 "UPDATE entries SET handed = 1, document = NULL WHERE bag_id = ? AND seq = ?", (paper.bag_id, paper.seq)
             )
 
-    def jobs_not_brought(self) -> frozenset[JobId]:
-        """Return the jobs of which the service does not know."""
-        rows = self._read("SELECT job_id FROM entries WHERE brought = 0 AND job_id <> ''")
-        return frozenset(JobId(row[0]) for row in rows)
+    def jobs_not_brought(self) -> dict[JobId, str]:
+        """Return the jobs of which the service does not know, with their bags."""
+        rows = self._read("SELECT job_id, bag_id FROM entries WHERE brought = 0 AND job_id <> ''")
+        return {JobId(row[0]): row[1] for row in rows}
 
-    def next_to_bring(self, limit: int = 50) -> tuple[str, tuple[BagEntry, ...]] | None:
+    def next_to_bring(
+        self, limit: int = 50, *, without: Collection[str] = ()
+    ) -> tuple[str, tuple[BagEntry, ...]] | None:
         """Return (bag, its oldest entries that the service has not acknowledged); None where all is home.
 
-        A paper that the journal does not have yet stops there: once it is home, its reports may go.
+        A paper that the journal does not have yet stops its bag there: once it is home, its reports may go. Bags
+        `without` are passed over.
         """
         bags = self._read(
-            "SELECT e.bag_id FROM entries e JOIN bags b USING (bag_id) WHERE brought = 0 ORDER BY b.taken_at LIMIT 1"
+            "SELECT DISTINCT bag_id FROM entries e JOIN bags b USING (bag_id) WHERE brought = 0 "
+            "ORDER BY b.taken_at, b.rowid"
         )
-        if not bags:
-            return None
-        (row,) = bags
+        for (bag_id,) in bags:
+            if bag_id not in without and (entries := self._to_bring(bag_id, limit)):
+                return bag_id, entries
+        return None
+
+    def _to_bring(self, bag_id: str, limit: int) -> tuple[BagEntry, ...]:
         rows = self._read(
-            "SELECT seq, event, hcert, entered_at, paper, form, media, uvci, copy_number, copy_reason, handed "
-            "FROM entries WHERE bag_id = ? AND brought = 0 ORDER BY seq LIMIT ?",
-            (row[0], limit),
+            "SELECT seq, event, hcert, entered_at, paper, form, media, uvci, copy_number, copy_reason, handed, "
+            "told_before FROM entries WHERE bag_id = ? AND brought = 0 ORDER BY seq LIMIT ?",
+            (bag_id, limit),
         )
         entries = []
-        for seq, event, hcert, entered_at, paper, form, media, uvci, copy_number, copy_reason, handed in rows:
+        for seq, event, hcert, entered_at, paper, form, media, uvci, copy_number, copy_reason, handed, told in rows:
             if paper == "site" and not handed:
                 break
             entries.append(
@@ -355,9 +367,29 @@ class Book:
                     uvci=uvci if copy_number > 1 else "",
                     copy_number=copy_number,
                     copy_reason=copy_reason,
+                    told_before=bool(told),
                 )
             )
-        return (row[0], tuple(entries)) if entries else None
+        return tuple(entries)
+
+    def mark_told(self, job_ids: Iterable[JobId]) -> None:
+        """Note jobs that are reported on although the service does not know them."""
+        with self.writing():
+            self._connection.executemany(
+                "UPDATE entries SET told_before = 1 WHERE job_id = ? AND brought = 0", [(one,) for one in job_ids]
+            )
+
+    def refuse_bag(self, bag_id: str, code: str, en: str, vi: str) -> None:
+        """Note that the centre does not take what this bag brings, and its sentence."""
+        with self.writing():
+            self._connection.execute(
+                "UPDATE bags SET refused = ?, refused_en = ?, refused_vi = ? WHERE bag_id = ?", (code, en, vi, bag_id)
+            )
+
+    def refusals(self) -> dict[str, dict[str, str]]:
+        """Return the bags that the centre does not take, with code and sentence."""
+        rows = self._read("SELECT bag_id, refused, refused_en, refused_vi FROM bags WHERE refused <> ''")
+        return {row[0]: dict(zip(("code", "detail", "detail_vi"), row[1:], strict=True)) for row in rows}
 
     def mark_brought(self, bag_id: str, acknowledged: int, results: tuple[EntryResult, ...]) -> None:
         """Note what the service said of entries, and that it has them."""
@@ -370,6 +402,7 @@ class Book:
             self._connection.execute(
                 "UPDATE entries SET brought = 1 WHERE bag_id = ? AND seq <= ?", (bag_id, acknowledged)
             )
+            self._connection.execute("UPDATE bags SET refused = '' WHERE bag_id = ?", (bag_id,))
 
     def summary(self, bag_id: str | None = None) -> dict[str, Any]:
         """Return counts, and the entries that somebody should look at; nothing of a person but the dose id."""
@@ -437,9 +470,14 @@ def _prepare(connection: sqlite3.Connection) -> None:
                 vi="Đây không phải sổ gói ngày, hoặc thuộc phiên bản mới hơn.",
                 code="book_damaged",
             )
+        for table, columns in _ADDED.items():
+            there = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for name in columns.keys() - there:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,12 @@ from spooler.bagprotocol import SyncAnswer, SyncRequest
 from spooler.core.attempt import Job
 from spooler.link import LinkDownError
 from spooler.offline.book import Book, Paper
-from spooler.offline.line import BagLine
+from spooler.offline.line import BagLine, BagRefusedError
 from spooler.protocol import Document, Held, JobId, LeasedJob
 
 _NO_DEADLINE = datetime.max.replace(tzinfo=UTC)
 LOOK_S = 0.5
+REFUSED_AGAIN_S = 600.0
 _LOG = structlog.get_logger("spooler")
 T = TypeVar("T")
 
@@ -39,7 +41,10 @@ Pause = Callable[[int, PrintsvcError | None], Awaitable[None]]
 class Carrier:
     """Looks into the book where there is one; a site that never took a bag has none, and this costs it nothing.
 
-    `unknown_jobs` are the jobs of which the service does not know.
+    `unknown_jobs` are the jobs of which the service does not know. Reports wait for them to come home, but not for
+    those of a bag that the centre refuses: what is then reported of its papers is lost there, and noted here
+    (`told_before`). `lock` is held while a bag is brought and while such a report is sent: a bag comes home before
+    it, or after.
     """
 
     def __init__(self, state_dir: Path, journal_id: str) -> None:
@@ -47,11 +52,15 @@ class Carrier:
         self._journal_id = journal_id
         self._book: Book | None = None
         self.unknown_jobs: frozenset[JobId] = frozenset()
+        self._awaited: frozenset[JobId] = frozenset()
+        self._refused: dict[str, float] = {}  # bags, and when they are tried again
+        self.lock = asyncio.Lock()
 
     def open(self) -> None:
         """Look for the book, before anything is said to the service."""
         if self._book is None and Book.exists(self._state_dir):
             self._book = Book.open(self._state_dir)
+            self._refused = dict.fromkeys(self._book.refusals(), 0.0)
         self._look()
 
     def close(self) -> None:
@@ -74,7 +83,9 @@ class Carrier:
         """Return what is to be brought home next; None where nothing is, or its paper is not in the journal yet."""
         if self._book is None:
             return None
-        batch = self._book.next_to_bring()
+        now = time.monotonic()
+        later = {bag_id for bag_id, again_at in self._refused.items() if again_at > now}
+        batch = self._book.next_to_bring(without=later)
         if batch is None:
             return None
         return SyncRequest(journal_id=self._journal_id, bag_id=batch[0], entries=batch[1])
@@ -83,7 +94,23 @@ class Carrier:
         """Note what the service said; then its jobs are known there."""
         assert self._book is not None
         self._book.mark_brought(bag_id, answer.acknowledged, answer.results)
+        self._refused.pop(bag_id, None)
         self._look()
+
+    def take_refusal(self, bag_id: str, error: BagRefusedError) -> bool:
+        """Go on without this bag, and try it again later; return whether this is news."""
+        assert self._book is not None
+        self._book.refuse_bag(bag_id, error.code, error.en, error.vi)
+        is_news = bag_id not in self._refused
+        self._refused[bag_id] = time.monotonic() + REFUSED_AGAIN_S
+        self._look()
+        return is_news
+
+    def note_reported(self, job_ids: Iterable[JobId]) -> None:
+        """Note what is about to be reported of jobs that the service does not know. Raises BookUnwritableError."""
+        unknown = self.unknown_jobs.intersection(job_ids)
+        if unknown and self._book is not None:
+            self._book.mark_told(unknown)
 
     def holding(self, jobs: Iterable[Job]) -> tuple[Held, ...]:
         """Return what the service is told of the jobs that the journal has: not of those that it does not know yet."""
@@ -91,8 +118,8 @@ class Carrier:
         return tuple(Held(job_id=job.job_id, fencing_token=job.fencing_token) for job in known)
 
     async def is_home(self) -> None:
-        """Return when the service knows every job that was made here."""
-        while self.unknown_jobs:  # noqa: ASYNC110 - another thread changes them
+        """Return when the service knows every job that was made here, but for those of a bag that it refuses."""
+        while self._awaited:  # noqa: ASYNC110 - another thread changes them
             await asyncio.sleep(LOOK_S)
 
     async def hand_over(self, on_disk: OnDisk, take_paper: TakePaper, pause: Pause) -> None:
@@ -125,13 +152,15 @@ class Carrier:
         failures = 0
         while True:
             request: SyncRequest | None = None
+            answer: SyncAnswer | None = None
             try:
-                request = await on_disk(self.next_request)
+                async with self.lock:
+                    request = await on_disk(self.next_request)
+                    if request is not None:
+                        answer = await self._bring(line, request, on_disk)
                 if request is None:
                     await asyncio.sleep(LOOK_S)
                     continue
-                answer = await line.bring(request)
-                await on_disk(self.take_answer, request.bag_id, answer)
             except (LinkDownError, AccessError, StoreError) as error:
                 failures += 1
                 if failures == 1:
@@ -139,6 +168,8 @@ class Carrier:
                     _LOG.warning("bring_failed", code=error.code, detail=error.en, entries=entries)
                 await pause(failures, error)
                 continue
+            if answer is None:
+                continue  # refused: the other bags
             for result in answer.results:
                 if result.outcome == "conflict":
                     _LOG.warning("brought_conflict", bag_id=request.bag_id, seq=result.seq, reason=result.reason)
@@ -146,8 +177,21 @@ class Carrier:
             if failures:
                 await pause(failures, None)
 
+    async def _bring(self, line: BagLine, request: SyncRequest, on_disk: OnDisk) -> SyncAnswer | None:
+        """Return the answer, written down; None where the centre does not take this bag."""
+        try:
+            answer = await line.bring(request)
+        except BagRefusedError as error:
+            if await on_disk(self.take_refusal, request.bag_id, error):
+                _LOG.error("bag_refused", bag_id=request.bag_id, code=error.code, detail=error.en, detail_vi=error.vi)
+            return None
+        await on_disk(self.take_answer, request.bag_id, answer)
+        return answer
+
     def _look(self) -> None:
-        self.unknown_jobs = self._book.jobs_not_brought() if self._book is not None else frozenset()
+        jobs = self._book.jobs_not_brought() if self._book is not None else {}
+        self.unknown_jobs = frozenset(jobs)
+        self._awaited = frozenset(job_id for job_id, bag_id in jobs.items() if bag_id not in self._refused)
 
 
 def leased_of(paper: Paper) -> LeasedJob:

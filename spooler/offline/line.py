@@ -5,17 +5,26 @@ from __future__ import annotations
 import base64
 import json
 
+from pydantic import ValidationError
+
 from printsvc.errors import StateError
 from spooler.bagprotocol import BagRequest, SyncAnswer, SyncRequest
 from spooler.link import Link, LinkDownError
 
 MAX_BAG_BYTES = 256 * 1024 * 1024
+_REFUSED = frozenset({400, 403, 404, 409, 410, 413, 422})
 
 
 class NoBagError(StateError):
     """The centre gives no bag now; its own sentence says why."""
 
     code = "no_day_bag"
+
+
+class BagRefusedError(StateError):
+    """The centre does not take what one bag brings, however often it is asked; its own sentence says why."""
+
+    code = "bag_refused"
 
 
 class BagLine(Link):
@@ -35,8 +44,18 @@ class BagLine(Link):
         return bytes(content)
 
     async def bring(self, request: SyncRequest) -> SyncAnswer:
-        """Bring entries home. Raises AccessError, LinkDownError: then they are to be brought again."""
-        return await self._post("day-bag/sync", request, SyncAnswer)
+        """Bring entries home. Raises AccessError, LinkDownError: then they are to be brought again; BagRefusedError."""
+        body = request.model_dump_json().encode()
+        status, content, retry_after_s = await self._call("POST", "day-bag/sync", body)
+        # Without a sentence of ours it is somebody between us and the centre; 401 is about the agent.
+        told = _told(bytes(content)) if status in _REFUSED else None
+        if told is not None:
+            raise BagRefusedError(told[1], vi=told[2], code=told[0])
+        self._expect_ok(status, retry_after_s)
+        try:
+            return SyncAnswer.model_validate_json(bytes(content))
+        except ValidationError as error:
+            raise LinkDownError("the service sent no SyncAnswer", retry_after_s=0) from error
 
 
 def _told(content: bytes) -> tuple[str, str, str] | None:
@@ -48,4 +67,4 @@ def _told(content: bytes) -> tuple[str, str, str] | None:
         return None
 
 
-__all__ = ["BagLine", "LinkDownError", "NoBagError"]
+__all__ = ["BagLine", "BagRefusedError", "LinkDownError", "NoBagError"]

@@ -36,6 +36,7 @@ from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store
 from printsvc.store import revocations as revocation_store
 from printsvc.store import signers as signer_store
+from printsvc.store import sites as site_store
 from printsvc.store.counts import count
 
 FIRST = [
@@ -185,6 +186,32 @@ async def test_another_agents_request_is_refused(centre: Centre) -> None:
         await centre.bring(centre.entry(1), agent=other, journal_id="journal-2")
     with pytest.raises(AccessError):
         await centre.bring(centre.entry(1), journal_id="journal-9")  # another journal of the same agent
+
+
+async def test_a_machine_that_was_enrolled_anew_brings_its_bag_home(centre: Centre) -> None:
+    await centre.out()
+    await centre.bring(centre.entry(1))
+    await centre.services.store.write(
+        lambda c: site_store.update_agent(c, "agent-1", revoked_at=centre.world.clock.now)
+    )
+    anew = centre.world.add_agent("agent-2", journal_id="journal-1")
+    assert (await centre.bring(centre.entry(2), agent=anew))[0] == 2
+    (job,) = await centre.read(job_store.jobs_of, [centre.manifest.range.uvci(1)])
+    assert (job.state, job.holder_agent, job.holder_journal) == (JobState.LEASED, "agent-2", "journal-1")
+    elsewhere = replace(anew, site_id="HN-2")
+    with pytest.raises(AccessError):
+        await centre.bring(centre.entry(3), agent=elsewhere)
+
+
+async def test_a_paper_whose_report_was_lost_is_uncertain_and_not_printed_again(centre: Centre) -> None:
+    await centre.out()
+    first = centre.entry(1, told_before=True)
+    uvci = centre.manifest.range.uvci(0)
+    copy = replace(first, seq=2, hcert="", uvci=uvci, copy_number=2, copy_reason=CopyReason.SPOILT)
+    acknowledged, told = await centre.bring(first, copy)
+    assert (acknowledged, [one.outcome for one in told]) == (2, ["stored", "stored"])
+    jobs = await centre.read(job_store.jobs_of, [uvci])
+    assert [job.state for job in jobs] == [JobState.UNCERTAIN] * 2
 
 
 async def test_the_authority_may_be_elsewhere(centre: Centre) -> None:

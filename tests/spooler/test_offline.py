@@ -25,16 +25,26 @@ from printsvc.credential.verify import Outcome, verify
 from printsvc.domain.copies import CopyLimits
 from printsvc.domain.form import PageData
 from printsvc.domain.print_job import CopyReason
-from printsvc.errors import DuplicateError, InputError, NotFoundError, PrintsvcError, SigningError, StateError
+from printsvc.errors import (
+    AccessError,
+    DuplicateError,
+    InputError,
+    NotFoundError,
+    PrintsvcError,
+    SigningError,
+    StateError,
+)
 from printsvc.issuing.bag import open_bag
 from printsvc.render.stamp import NeedsWeasyPrint
 from spooler.bagprotocol import EntryResult, SyncAnswer, SyncRequest, is_offline
 from spooler.journal import Identity
+from spooler.link import LinkDownError
 from spooler.offline.book import Book
 from spooler.offline.carrier import Carrier, leased_of
 from spooler.offline.desk import Desk, offline_job_id
-from spooler.offline.line import NoBagError
+from spooler.offline.line import BagLine, BagRefusedError, NoBagError
 from spooler.offline.taking import open_held, take_bag
+from spooler.offlinecli import summary_document
 from spooler.protocol import JobId, LeasedJob
 
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
@@ -365,6 +375,93 @@ async def test_a_full_disk_is_a_cut_line_and_nothing_is_lost(site: Site) -> None
     carrier.close()
 
 
+def second_bag(site: Site) -> Desk:
+    """Take another bag, an hour later, and open its desk."""
+    agent = BagAgent(COUNTRY)
+    site.book.add_key(b"request-2", seal_private_key(agent.key, PASSPHRASE), NOW)
+    archive = agent.archive(bag_id="bag-2")
+    later, until = NOW + timedelta(hours=1), agent.manifest.expires_at
+    site.book.add_bag("bag-2", 1, archive, request=b"request-2", expires_at=until, now=later)
+    held = next(one for one in site.book.bags() if one.bag_id == "bag-2")
+    bag = open_held(site.book, held, IDENTITY, PASSPHRASE)
+    return Desk(site.book, bag, held.sealed, PASSPHRASE, stamper=site.stamp)
+
+
+async def test_a_bag_that_the_centre_refuses_stops_nothing_else(site: Site) -> None:
+    refused = site.enter("D-1").job_id
+    other = second_bag(site).enter(dose_document("D-2"), now=NOW).job_id
+    carrier = Carrier(site.state_dir, "journal-1")
+    carrier.open()
+    hand_over(site)
+
+    def refuse(request: SyncRequest) -> None:
+        if request.bag_id == "bag-1":
+            raise BagRefusedError("This day bag is another agent's.", vi="Của điểm in khác.", code="access")
+
+    home: Any = Home(refuse)
+
+    async def pause(failures: int, error: PrintsvcError | None) -> None:
+        raise AssertionError(error)
+
+    assert carrier.unknown_jobs == {refused, other}
+    bringing = asyncio.ensure_future(carrier.bring_home(home, on_disk, pause))
+    await asyncio.wait({bringing, waits := asyncio.ensure_future(carrier.is_home())}, return_when="FIRST_COMPLETED")
+    assert waits.done()
+    bringing.cancel()
+    assert home.brought == [("bag-1", [1]), ("bag-2", [1])], "asked once, and the others after it"
+    assert carrier.unknown_jobs == {refused}, "not told as a job that the service knows"
+    document = summary_document(site.book, {"jobs": []}, NOW)
+    assert [(one["bag_id"], "refused" in one) for one in document["bags"]] == [("bag-2", False), ("bag-1", True)]
+    assert document["bags"][1]["refused"]["detail_vi"] == "Của điểm in khác."
+
+    carrier.note_reported([JobId(refused), JobId(other)])
+    carrier.close()
+    carrier = Carrier(site.state_dir, "journal-1")  # as after a restart: it is tried again
+    carrier.open()
+    await carrier.is_home()
+    request = carrier.next_request()
+    assert request is not None
+    assert [(entry.seq, entry.told_before) for entry in request.entries] == [(1, True)]
+    carrier.take_answer("bag-1", SyncAnswer(acknowledged=1))
+    assert (carrier.unknown_jobs, site.book.refusals()) == (frozenset(), {})
+    carrier.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (403, b'{"code": "access", "detail": "no", "detail_vi": "kh\xc3\xb4ng"}', BagRefusedError),
+        (404, b'{"code": "not_found", "detail": "no"}', BagRefusedError),
+        (404, b"<html>", LinkDownError),
+        (503, b'{"code": "busy", "detail": "no"}', LinkDownError),
+        (401, b'{"code": "access", "detail": "no"}', AccessError),
+        (200, b"<html>", LinkDownError),
+    ],
+)
+async def test_only_a_sentence_of_the_centre_refuses_a_bag(
+    monkeypatch: pytest.MonkeyPatch, status: int, body: bytes, error: type[Exception]
+) -> None:
+    async def call(*_: Any, **__: Any) -> tuple[int, bytearray, int]:
+        return status, bytearray(body), 0
+
+    line = BagLine("http://127.0.0.1:1")
+    monkeypatch.setattr(line, "_call", call)
+    with pytest.raises(error):
+        await line.bring(SyncRequest(journal_id="j", bag_id="b", entries=()))
+    await line.close()
+
+
+def test_a_book_of_before_gets_the_newer_columns(site: Site) -> None:
+    site.enter()
+    site.book.close()
+    with contextlib.closing(sqlite3.connect(site.state_dir / "daybag" / "book.db", isolation_level=None)) as old:
+        for table, column in (("bags", "refused"), ("bags", "size"), ("entries", "told_before")):
+            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    site.book = Book.open(site.state_dir)
+    assert site.book.refusals() == {}
+    assert len(site.book.unhanded()) == 1
+
+
 class FakeLine:
     """A centre that gives a bag over whatever key it is asked for; the first answers may be lost."""
 
@@ -458,6 +555,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from proofs.daybag import dose_document
 from spooler.journal import Identity
+from spooler.link import LinkDownError
 from spooler.offline.book import Book
 from spooler.offline.desk import Desk
 from spooler.offline.taking import open_held
