@@ -202,10 +202,10 @@ class Book:
                 part.unlink(missing_ok=True)
         return hmac.digest(path.read_bytes(), given.encode(), hashlib.sha256).hex().encode()
 
-    def pending_request(self) -> tuple[bytes, bytes] | None:
-        """Return (request, sealed key) that no bag was taken for yet."""
-        rows = self._read("SELECT request, sealed FROM keys WHERE bag_id IS NULL ORDER BY rowid LIMIT 1")
-        return (bytes(rows[0][0]), bytes(rows[0][1])) if rows else None
+    def pending_requests(self) -> list[tuple[bytes, bytes]]:
+        """Return (request, sealed key) that no bag was taken for yet, oldest first."""
+        rows = self._read("SELECT request, sealed FROM keys WHERE bag_id IS NULL ORDER BY rowid")
+        return [(bytes(request), bytes(sealed)) for request, sealed in rows]
 
     def add_key(self, request: bytes, sealed: bytes, now: datetime) -> None:
         with self.writing():

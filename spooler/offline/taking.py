@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from printsvc.credential.keys import make_private_key, open_private_key, seal_private_key
 from printsvc.credential.trust import TrustList
-from printsvc.errors import CredentialError, InputError, StateError
+from printsvc.errors import CredentialError, InputError, SigningError, StateError
 from printsvc.issuing.bag import NOT_A_BAG, TRUST, DayBag, check_time, make_request, open_bag
 from spooler.journal import Identity
 from spooler.offline.book import Book, HeldBag
@@ -53,10 +53,12 @@ async def take_bag(
     was shown, or asks twice, is not told that there is none.
 
     The private key is sealed on this disk before anybody hears of it, and never leaves. The CSCA is that of
-    `csca_file`; without, the first one that comes over this agent's own line is pinned. Raises NoBagError, AccessError,
-    LinkDownError, InputError for a bag that is not to be used, SigningError for another passphrase.
+    `csca_file`; without, the first one that comes over this agent's own line is pinned. A key of before that this
+    passphrase does not open stays in the book and is passed over: another team's. Raises NoBagError, AccessError,
+    LinkDownError, InputError for a bag that is not to be used.
     """
-    pending = book.pending_request()
+    pending = next((one for one in book.pending_requests() if _opens(one[1], passphrase)), None)
+    made = pending is None
     if pending is None:
         key = make_private_key()
         pending = make_request(key, identity.agent_id), seal_private_key(key, passphrase)
@@ -67,13 +69,36 @@ async def take_bag(
     except NoBagError as error:
         if error.code in _KEY_IS_OF_NO_USE:  # enrolled anew, or the bag was ended before it came
             book.drop_request(pending[0])
-        held = next((one for one in book.bags() if one.expires_at > clock()), None)
-        if error.code != NoBagError.code or held is None:
+        if error.code != NoBagError.code:
             raise
+        in_time = [one for one in book.bags() if one.expires_at > clock()]
+        held = next((one for one in in_time if _opens(one.sealed, passphrase)), None)
+        if held is None:
+            if in_time or len(book.pending_requests()) > 1:  # what is here is another passphrase's
+                raise _other_passphrase(error) from None
+            raise
+        if made:  # the next leave may be taken with another passphrase
+            book.drop_request(pending[0])
         try:
             return await fetch(held.request, held.sealed)
         except NoBagError as of_held:
             raise of_held if of_held.code == "bag_over" else error from None
+
+
+def _opens(sealed: bytes, passphrase: bytes) -> bool:
+    try:
+        open_private_key(sealed, passphrase)
+    except SigningError:
+        return False
+    return True
+
+
+def _other_passphrase(error: NoBagError) -> NoBagError:
+    return NoBagError(
+        f"{error.en} What was asked for before was sealed with another passphrase: use that one to take it.",
+        vi=f"{error.vi} Lần lấy trước dùng mật khẩu khác: hãy dùng mật khẩu đó để lấy lại.",
+        code=error.code,
+    )
 
 
 async def _fetch(

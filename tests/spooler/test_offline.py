@@ -482,7 +482,8 @@ class FakeLine:
                 return public
 
         dsc = COUNTRY.delegate(Over(), agent.range)
-        archive = agent.archive(dsc=dsc, expires_at=NOW + timedelta(hours=12))
+        bag_id = f"bag-{list(self.agents).index(request) + 1}"
+        archive = agent.archive(dsc=dsc, expires_at=NOW + timedelta(hours=12), bag_id=bag_id)
         if self.failures:
             raise self.failures.pop(0)
         return archive
@@ -526,6 +527,7 @@ def test_taken_again_without_new_leave_the_bag_that_is_here_comes_again(tmp_path
     assert [held.bag_id for held in book.bags()] == [first.manifest.bag_id]
     fresh, held = line.requests[-2:]
     assert held == line.requests[0] != fresh
+    assert book.pending_requests() == []  # the next leave may be another team's, with its own passphrase
 
     for failures, message in (
         ([NoBagError("none granted"), NoBagError("over", code="bag_over")], "over"),
@@ -535,11 +537,38 @@ def test_taken_again_without_new_leave_the_bag_that_is_here_comes_again(tmp_path
         line.failures = failures
         with pytest.raises(NoBagError, match=message):
             take()
-    assert line.requests[-1] == fresh  # a key for the next leave stays
+    waits = line.requests[-1]
+    assert [request for request, _ in book.pending_requests()] == [waits]  # the centre knows of this key
     line.failures = [NoBagError("none granted")]
     with pytest.raises(NoBagError, match="none granted"):
         take(NOW + timedelta(hours=13))  # what is here is of no more use
     assert [held.bag_id for held in book.bags()] == [first.manifest.bag_id]
+    book.close()
+
+
+def test_another_team_takes_its_bag_with_its_own_passphrase(tmp_path: Path) -> None:
+    book = Book.open(tmp_path)
+    line: Any = FakeLine()
+
+    def take(passphrase: str) -> Any:
+        secret = book.passphrase(passphrase, os.urandom)
+        return asyncio.run(take_bag(book, line, IDENTITY, secret, csca_file=None, clock=lambda: NOW))
+
+    line.failures = [LinkDownError("cut", retry_after_s=0)]
+    with pytest.raises(LinkDownError):
+        take("of the first team")  # its answer is lost: the key waits
+    line.failures = [NoBagError("none granted", vi="chưa cấp")]
+    with pytest.raises(NoBagError, match="another passphrase") as caught:
+        take("of the second team")
+    assert "mật khẩu khác" in caught.value.vi
+    take("of the second team")
+    assert line.requests[1] == line.requests[2] != line.requests[0]
+    take("of the first team")
+    assert line.requests[3] == line.requests[0], "the first team's bag still comes"
+    line.failures = [NoBagError("none granted")]
+    take("of the first team")
+    assert line.requests[-1] == line.requests[0]
+    assert book.pending_requests() == []
     book.close()
 
 
