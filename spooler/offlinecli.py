@@ -107,18 +107,18 @@ def enter(file: Any, state_dir: Path | None, passphrase_file: Path | None) -> No
     What is answered as issued is written down durably, and the running agent prints it. Exit code 1 where a line was
     refused.
     """
-    from spooler.offline.taking import open_desk
+    from spooler.offline.taking import Desks
 
     settings = _settings(state_dir)
     refused = False
     with _told():
         book, identity, passphrase = _open(settings, passphrase_file)
         with contextlib.closing(book):
-            desk = open_desk(book, identity, passphrase)
+            desks = Desks(book, identity, passphrase)
             for number, document in _documents(file):
                 answer: dict[str, Any] = {"line": number}
                 try:
-                    answer |= asdict(desk.enter(_parsed(document), now=clock()))
+                    answer |= asdict(desks.enter(_parsed(document), now=clock()))
                 except InputError as error:
                     problems = [asdict(problem) for problem in error.problems]
                     answer |= {"outcome": "refused", "code": error.code, "errors": problems}
@@ -165,7 +165,7 @@ def _parsed(raw: bytes) -> Any:
 @_passphrase
 def again(dose_id: str, reason: str, state_dir: Path | None, passphrase_file: Path | None) -> None:
     """Print a further copy of DOSE_ID, issued here: the paper is missing or spoilt. / In thêm một bản."""
-    from spooler.offline.taking import open_desk
+    from spooler.offline.taking import Desks
 
     settings = _settings(state_dir)
 
@@ -175,8 +175,8 @@ def again(dose_id: str, reason: str, state_dir: Path | None, passphrase_file: Pa
     with _told():
         book, identity, passphrase = _open(settings, passphrase_file)
         with contextlib.closing(book):
-            desk = open_desk(book, identity, passphrase)
-            answer = desk.again(dose_id, CopyReason(reason), now=clock(), under_way=under_way)
+            desks = Desks(book, identity, passphrase)
+            answer = desks.again(dose_id, CopyReason(reason), now=clock(), under_way=under_way)
     click.echo(json.dumps(asdict(answer), ensure_ascii=False))
 
 

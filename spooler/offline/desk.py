@@ -59,15 +59,19 @@ class Stamps(Protocol):
 
 
 class Desk:
-    """A desk with an open bag. Raises SigningError where the passphrase or the machine is another."""
+    """A desk with an open bag. Raises SigningError where the passphrase or the machine is another.
+
+    One without `sealed_key` makes further papers and enters nothing.
+    """
 
     def __init__(
-        self, book: Book, bag: DayBag, sealed_key: bytes, passphrase: bytes, *, stamper: Stamps | None = None
+        self, book: Book, bag: DayBag, sealed_key: bytes | None, passphrase: bytes, *, stamper: Stamps | None = None
     ) -> None:
         manifest = bag.manifest
         self._book = book
         self._bag = bag
-        self._signer = LocalSigner(manifest.dsc, open_private_key(sealed_key, passphrase))
+        self.bag_id = manifest.bag_id
+        self._signer = LocalSigner(manifest.dsc, open_private_key(sealed_key, passphrase)) if sealed_key else None
         self._form: BagForm = manifest.forms[0]
         self._stamper: Stamps = stamper or Stamper(parse_compiled(bag.part(self._form.part)))
         self._rules = Rules(
@@ -80,6 +84,10 @@ class Desk:
             policy=manifest.policy,
             values=bag.values,
         )
+
+    def left(self) -> int:
+        """Return how many certificates the bag still has."""
+        return max(0, self._rules.range.size - self._book.next_numbers(self.bag_id)[1])
 
     def enter(self, document: Any, *, now: datetime) -> Answer:
         """Write down one dose; it is durable when this returns, and its paper is printed by the agent, once.
@@ -185,6 +193,7 @@ class Desk:
                     vi=f"Đã dùng hết {self._rules.range.size} giấy của gói ngày: hãy lấy gói mới khi có mạng.",
                     code="bag_empty",
                 )
+            assert self._signer is not None, "a desk for papers alone"
             certificate = make_certificate(
                 event,
                 signer=self._signer,

@@ -6,9 +6,10 @@ import functools
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,14 +17,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from printsvc.credential.keys import make_private_key, open_private_key, seal_private_key
 from printsvc.credential.trust import TrustList
-from printsvc.errors import CredentialError, InputError, SigningError, StateError
-from printsvc.issuing.bag import NOT_A_BAG, TRUST, DayBag, check_time, make_request, open_bag
+from printsvc.domain.print_job import CopyReason
+from printsvc.errors import CredentialError, InputError, PrintsvcError, SigningError, StateError
+from printsvc.issuing.bag import NOT_A_BAG, TRUST, DayBag, check_time, make_request, open_bag, read_request
 from spooler.journal import Identity
 from spooler.offline.book import Book, HeldBag
-from spooler.offline.desk import Desk
+from spooler.offline.desk import Answer, Desk, Stamps
 from spooler.offline.line import BagLine, NoBagError
 
 MIN_PASSPHRASE = 8
+_TAKE_THE_NEXT = frozenset({"bag_empty", "bag_expired", "bag_not_yet"})
 _KEY_IS_OF_NO_USE = frozenset({"request_of_another", "bag_over", "request_unreadable"})
 
 
@@ -133,10 +136,17 @@ async def _fetch(
     return bag
 
 
-def open_held(book: Book, held: HeldBag, identity: Identity, passphrase: bytes) -> DayBag:
-    """Return a bag of the book, checked anew: a file on a disk may have been changed."""
-    key = open_private_key(held.sealed, passphrase).public_key()
-    assert isinstance(key, ec.EllipticCurvePublicKey)
+def open_held(book: Book, held: HeldBag, identity: Identity, passphrase: bytes, *, to_sign: bool = True) -> DayBag:
+    """Return a bag of the book, checked anew: a file on a disk may have been changed.
+
+    Raises InputError for one that was, SigningError for another passphrase; without `to_sign` the public key of the
+    request is enough.
+    """
+    if to_sign or _opens(held.sealed, passphrase):
+        key = open_private_key(held.sealed, passphrase).public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+    else:
+        key = read_request(held.request, identity.agent_id)
     try:
         archive = held.file.read_bytes()
     except OSError:
@@ -144,17 +154,68 @@ def open_held(book: Book, held: HeldBag, identity: Identity, passphrase: bytes) 
     return open_bag(archive, pins=book.pins(), key=key, agent_id=identity.agent_id)
 
 
-def open_desk(book: Book, identity: Identity, passphrase: bytes) -> Desk:
-    """Return a desk with the newest bag. Raises StateError (no_bag), InputError for a bag that was changed."""
-    bags = book.bags()
-    if not bags:
-        raise StateError(
-            "There is no day bag here: take one where there is a line (printsvc-spooler offline take).",
-            vi="Chưa có gói ngày: hãy lấy khi có mạng (printsvc-spooler offline take).",
-            code="no_bag",
-        )
-    held = bags[0]
-    return Desk(book, open_held(book, held, identity, passphrase), held.sealed, passphrase)
+class Desks:
+    """The desks of all bags that are here. A dose is entered at the oldest one that is in time and has numbers left."""
+
+    def __init__(self, book: Book, identity: Identity, passphrase: bytes, *, stamper: Stamps | None = None) -> None:
+        """Raises StateError (no_bag) where there is none, SigningError where this passphrase opens none."""
+        self._book, self._identity, self._passphrase, self._stamper = book, identity, passphrase, stamper
+        bags = book.bags()
+        if not bags:
+            raise StateError(
+                "There is no day bag here: take one where there is a line (printsvc-spooler offline take).",
+                vi="Chưa có gói ngày: hãy lấy khi có mạng (printsvc-spooler offline take).",
+                code="no_bag",
+            )
+        if not any(_opens(held.sealed, passphrase) for held in bags):
+            open_private_key(bags[0].sealed, passphrase)
+        self._desk: Desk | None = None
+
+    def enter(self, document: Any, *, now: datetime) -> Answer:
+        """Enter a dose as `Desk.enter`; where its bag ends or is used up meanwhile, in the next one."""
+        if self._desk is None:
+            self._desk = self._choose(now)
+        try:
+            return self._desk.enter(document, now=now)
+        except (StateError, InputError) as error:
+            if error.code not in _TAKE_THE_NEXT:
+                raise
+            before, self._desk = self._desk, self._choose(now)
+            if self._desk.bag_id == before.bag_id:
+                raise
+            return self._desk.enter(document, now=now)
+
+    def again(
+        self, dose_id: str, reason: CopyReason, *, now: datetime, under_way: Callable[[], Collection[str]] = frozenset
+    ) -> Answer:
+        """Make a further paper as `Desk.again`, of a dose of any bag that is here: nothing is signed for it."""
+        bags = self._book.bags()
+        bag_id = next((line.bag_id for line in self._book.entries_of(dose_id)), bags[0].bag_id)
+        held = next(one for one in bags if one.bag_id == bag_id)
+        bag = open_held(self._book, held, self._identity, self._passphrase, to_sign=False)
+        desk = Desk(self._book, bag, None, self._passphrase, stamper=self._stamper)
+        return desk.again(dose_id, reason, now=now, under_way=under_way)
+
+    def _choose(self, now: datetime) -> Desk:
+        """Return the oldest desk with numbers left; else one that says in a sentence why nothing can be issued."""
+        empty: Desk | None = None
+        wrong: PrintsvcError | None = None
+        for held in reversed(self._book.bags()):
+            try:
+                bag = open_held(self._book, held, self._identity, self._passphrase)
+                check_time(bag.manifest, now)
+                desk = Desk(self._book, bag, held.sealed, self._passphrase, stamper=self._stamper)
+            except (InputError, SigningError) as error:
+                # Of several, the reason why the newest of our own cannot be used says most.
+                wrong = error if wrong is None or isinstance(error, InputError) else wrong
+                continue
+            if desk.left():
+                return desk
+            empty = desk
+        if empty is None:
+            assert wrong is not None, "there is a bag"
+            raise wrong
+        return empty
 
 
 def _pins(book: Book, archive: bytes, csca_file: Path | None) -> list[bytes]:

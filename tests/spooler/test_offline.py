@@ -34,7 +34,7 @@ from printsvc.errors import (
     SigningError,
     StateError,
 )
-from printsvc.issuing.bag import open_bag
+from printsvc.issuing.bag import make_request, open_bag
 from printsvc.render.stamp import NeedsWeasyPrint
 from spooler.bagprotocol import EntryResult, SyncAnswer, SyncRequest, is_offline
 from spooler.journal import Identity
@@ -43,7 +43,7 @@ from spooler.offline.book import Book
 from spooler.offline.carrier import Carrier, leased_of
 from spooler.offline.desk import Desk, offline_job_id
 from spooler.offline.line import BagLine, BagRefusedError, NoBagError
-from spooler.offline.taking import open_held, take_bag
+from spooler.offline.taking import Desks, open_held, take_bag
 from spooler.offlinecli import summary_document
 from spooler.protocol import JobId, LeasedJob
 
@@ -375,13 +375,20 @@ async def test_a_full_disk_is_a_cut_line_and_nothing_is_lost(site: Site) -> None
     carrier.close()
 
 
-def second_bag(site: Site) -> Desk:
-    """Take another bag, an hour later, and open its desk."""
+def add_second_bag(site: Site, passphrase: bytes = PASSPHRASE, *, hours: int = 23) -> None:
+    """Take another bag, an hour later."""
     agent = BagAgent(COUNTRY)
-    site.book.add_key(b"request-2", seal_private_key(agent.key, PASSPHRASE), NOW)
-    archive = agent.archive(bag_id="bag-2")
-    later, until = NOW + timedelta(hours=1), agent.manifest.expires_at
-    site.book.add_bag("bag-2", 1, archive, request=b"request-2", expires_at=until, now=later)
+    request = make_request(agent.key, "agent-1")
+    site.book.add_key(request, seal_private_key(agent.key, passphrase), NOW)
+    until = NOW + timedelta(hours=hours)
+    archive = agent.archive(bag_id="bag-2", expires_at=until)
+    later = NOW + timedelta(hours=1)
+    site.book.add_bag("bag-2", 1, archive, request=request, expires_at=until, now=later)
+
+
+def second_bag(site: Site) -> Desk:
+    """Take another bag, and open its desk."""
+    add_second_bag(site)
     held = next(one for one in site.book.bags() if one.bag_id == "bag-2")
     bag = open_held(site.book, held, IDENTITY, PASSPHRASE)
     return Desk(site.book, bag, held.sealed, PASSPHRASE, stamper=site.stamp)
@@ -460,6 +467,59 @@ def test_a_book_of_before_gets_the_newer_columns(site: Site) -> None:
     site.book = Book.open(site.state_dir)
     assert site.book.refusals() == {}
     assert len(site.book.unhanded()) == 1
+
+
+def test_of_two_bags_the_oldest_with_numbers_left_is_used(site: Site) -> None:
+    add_second_bag(site, hours=2)
+    desks = Desks(site.book, IDENTITY, PASSPHRASE, stamper=site.stamp)
+
+    def enter(dose_id: str, hours: float = 1.5) -> str:
+        answer = desks.enter(dose_document(dose_id), now=NOW + timedelta(hours=hours))
+        assert answer.outcome == "issued"
+        return site.book.entries_of(dose_id)[0].bag_id
+
+    assert [enter(f"D-{number}") for number in range(7)] == ["bag-1"] * 5 + ["bag-2"] * 2
+    with pytest.raises(StateError, match="All 5") as caught:  # the second is over, the first is used up
+        enter("D-7", hours=2.5)
+    assert caught.value.code == "bag_empty"
+    with pytest.raises(InputError) as over:
+        enter("D-7", hours=30)
+    assert over.value.code == "bag_expired"
+
+
+def test_a_bag_that_is_over_hides_none_that_is_not(site: Site) -> None:
+    add_second_bag(site, hours=2)
+    held = {one.bag_id: one for one in site.book.bags()}
+    desks = Desks(site.book, IDENTITY, PASSPHRASE, stamper=site.stamp)
+    assert desks.enter(dose_document("D-1"), now=NOW + timedelta(hours=3)).left == 4
+    assert site.book.entries_of("D-1")[0].bag_id == "bag-1"
+    held["bag-1"].file.write_bytes(b"changed")
+    desks = Desks(site.book, IDENTITY, PASSPHRASE, stamper=site.stamp)
+    with pytest.raises(InputError):
+        desks.enter(dose_document("D-2"), now=NOW + timedelta(hours=4))
+
+
+def test_a_further_paper_is_made_of_a_dose_of_any_bag(site: Site) -> None:
+    other = b"of another team"
+    first = site.enter("D-1")
+    add_second_bag(site, other)
+    hand_over(site)
+    late = NOW + timedelta(hours=2)
+    for passphrase in (PASSPHRASE, other):
+        desks = Desks(site.book, IDENTITY, passphrase, stamper=site.stamp)
+        second = desks.enter(dose_document(f"D-{len(passphrase)}", full_name="LÊ THỊ BA"), now=late)
+        assert second.outcome == "issued"
+    hand_over(site)
+    dose_id = f"D-{len(other)}"
+    desks = Desks(site.book, IDENTITY, PASSPHRASE, stamper=site.stamp)
+    copy = desks.again(dose_id, CopyReason.SPOILT, now=late)
+    assert (copy.outcome, copy.uvci) == ("copy", second.uvci)
+    hand_over(site)
+    assert desks.again("D-1", CopyReason.SPOILT, now=late).uvci == first.uvci
+    with pytest.raises(NotFoundError):
+        desks.again("D-9", CopyReason.SPOILT, now=late)
+    with pytest.raises(SigningError):
+        Desks(site.book, IDENTITY, b"of nobody", stamper=site.stamp)
 
 
 class FakeLine:
