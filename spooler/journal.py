@@ -445,9 +445,10 @@ def peek_identity(directory: Path) -> Identity:
         return Identity(*found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone())
 
 
-def peek(directory: Path) -> dict[str, Any]:
+def peek(directory: Path, *, with_failed: bool = False) -> dict[str, Any]:
     """Return what stands in a journal, also while an agent runs with it: counts, unsettled and uncertain jobs.
 
+    `with_failed`: also those of which certainly no paper came.
     Raises NotSetUpError where there was never one, JournalDamagedError where it cannot be read. The token is not
     among it.
     """
@@ -476,6 +477,7 @@ def peek(directory: Path) -> dict[str, Any]:
     finally:
         connection.close()
     settled = {phase.value for phase in FINAL} - {Phase.UNCERTAIN.value}
+    settled -= {Phase.FAILED.value} if with_failed else set()
     keys = ("job_id", "phase", "attempt_id", "queue", "reason")
     return {
         **dict(zip(("journal_id", "url", "agent_id", "site_id"), identity[:4], strict=True)),

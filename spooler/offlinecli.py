@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from spooler.core.attempt import Phase
 from spooler.journal import Identity, peek, peek_identity
 from spooler.offline.book import Book
 from spooler.offline.line import BagLine, BagRefusedError
+from spooler.protocol import JobId
 from spooler.settings import Settings
 
 _state_dir = click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and book.")
@@ -34,6 +36,11 @@ _passphrase = click.option(
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="File with what opens the signing key.  [PRINTSVC_SPOOLER_BAG_PASSPHRASE_FILE; asked if none]",
 )
+_AGAIN = {  # what a person does about a paper
+    Phase.FAILED.value: "printsvc-spooler offline again {} --reason missing",
+    Phase.UNCERTAIN.value: "look for the paper; if it is not there or spoilt: "
+    "printsvc-spooler offline again {} --reason missing",
+}
 
 
 @click.group()
@@ -186,7 +193,7 @@ def status(state_dir: Path | None) -> None:
     """Print what is in the bag and the book, and what a person must see to, as JSON."""
     settings = _settings(state_dir)
     with _told():
-        journal = peek(settings.state_dir)
+        journal = peek(settings.state_dir, with_failed=True)
         book = Book.open(settings.state_dir)
         with contextlib.closing(book):
             told = summary_document(book, journal, clock())
@@ -194,17 +201,31 @@ def status(state_dir: Path | None) -> None:
 
 
 def summary_document(book: Book, journal: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the book's summary with the papers that the agent could not print."""
+    """Return the book's summary with the papers that the agent did not print, and what to do about each.
+
+    A paper that another copy took the place of is not among them.
+    """
     summary = book.summary()
-    jobs = summary.pop("jobs")
-    open_jobs = [job | {"dose_id": jobs[job["job_id"]]} for job in journal["jobs"] if job["job_id"] in jobs]
+    papers = {JobId(job_id): paper for job_id, paper in summary.pop("jobs").items()}
+    newest: dict[str, int] = {}
+    for dose_id, copy_number in papers.values():
+        newest[dose_id] = max(newest.get(dose_id, 0), copy_number)
+    not_printed = []
+    for job in journal["jobs"]:
+        dose_id, copy_number = papers.get(job["job_id"], ("", 0))
+        command = _AGAIN.get(job["phase"])
+        if dose_id and (command is None or copy_number == newest[dose_id]):
+            told = {"dose_id": dose_id, "copy_number": copy_number}
+            not_printed.append(job | told | ({"command": command.format(shlex.quote(dose_id))} if command else {}))
     refusals = book.refusals()
-    bags = [
-        {"bag_id": one.bag_id, "until": one.expires_at.isoformat(), "is_over": one.expires_at <= now}
-        | ({"refused": refusals[one.bag_id]} if one.bag_id in refusals else {})
-        for one in book.bags()
-    ]
-    return {"bags": bags, **summary, "not_printed": open_jobs}
+    bags = []
+    for one in book.bags():
+        is_over = one.expires_at <= now
+        bag: dict[str, Any] = {"bag_id": one.bag_id, "until": one.expires_at.isoformat(), "is_over": is_over}
+        if not is_over and one.size is not None:
+            bag["left"] = max(0, one.size - book.next_numbers(one.bag_id)[1])
+        bags.append(bag | ({"refused": refusals[one.bag_id]} if one.bag_id in refusals else {}))
+    return {"bags": bags, **summary, "not_printed": not_printed}
 
 
 @offline.command("sync")

@@ -74,6 +74,7 @@ class HeldBag:
     request: bytes
     taken_at: datetime
     expires_at: datetime
+    size: int | None = None  # certificates; None: not known, an older agent took it
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,15 @@ class Book:
     # -- bags
 
     def add_bag(
-        self, bag_id: str, version: int, archive: bytes, request: bytes, expires_at: datetime, now: datetime
+        self,
+        bag_id: str,
+        version: int,
+        archive: bytes,
+        request: bytes,
+        expires_at: datetime,
+        now: datetime,
+        *,
+        size: int | None = None,
     ) -> None:
         """Keep a bag that was checked; one that is here already is replaced by its newer version."""
         name = f"{bag_id}-{version}.zip"
@@ -240,19 +249,20 @@ class Book:
             _sync(self._directory)
         except OSError as error:
             raise _full(error) from error
-        row = (bag_id, request, name, now.isoformat(), expires_at.isoformat())
+        row = (bag_id, request, name, now.isoformat(), expires_at.isoformat(), size)
         with self.writing():
             self._connection.execute("UPDATE keys SET bag_id = ? WHERE request = ?", (bag_id, request))
             self._connection.execute(
-                "INSERT INTO bags (bag_id, request, file, taken_at, expires_at) VALUES (?, ?, ?, ?, ?) "
-                "ON CONFLICT (bag_id) DO UPDATE SET file = excluded.file, taken_at = excluded.taken_at",
+                "INSERT INTO bags (bag_id, request, file, taken_at, expires_at, size) VALUES (?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (bag_id) DO UPDATE SET file = excluded.file, taken_at = excluded.taken_at, "
+                "size = excluded.size",
                 row,
             )
 
     def bags(self) -> list[HeldBag]:
         """Return the bags, newest first."""
         rows = self._read(
-            "SELECT b.bag_id, b.file, k.sealed, b.request, b.taken_at, b.expires_at FROM bags b "
+            "SELECT b.bag_id, b.file, k.sealed, b.request, b.taken_at, b.expires_at, b.size FROM bags b "
             "JOIN keys k ON k.request = b.request ORDER BY b.taken_at DESC, b.rowid DESC"
         )
         return [
@@ -263,6 +273,7 @@ class Book:
                 bytes(row[3]),
                 datetime.fromisoformat(row[4]),
                 datetime.fromisoformat(row[5]),
+                row[6],
             )
             for row in rows
         ]
@@ -408,12 +419,16 @@ class Book:
         """Return counts, and the entries that somebody should look at; nothing of a person but the dose id."""
         where, arguments = ("WHERE bag_id = ?", (bag_id,)) if bag_id else ("", ())
         rows = self._read(
-            "SELECT dose_id, outcome, uvci, job_id, paper, paper_reason, handed, brought, said, said_reason, reasons "  # noqa: S608
+            "SELECT dose_id, outcome, uvci, job_id, paper, paper_reason, handed, brought, said, said_reason, reasons, "  # noqa: S608
+            "copy_number "
             f"FROM entries {where} ORDER BY entered_at, seq",
             arguments,
         )
         names = ("dose_id", "outcome", "uvci", "job_id", "paper", "paper_reason", "handed", "brought", "said", "why")
-        lines = [dict(zip(names, row[:10], strict=True)) | {"reasons": json.loads(row[10])} for row in rows]
+        lines = [
+            dict(zip(names, row[:10], strict=True)) | {"reasons": json.loads(row[10]), "copy_number": row[11]}
+            for row in rows
+        ]
         return {
             "entered": sum(line["outcome"] != "copy" for line in lines),
             "issued": sum(line["outcome"] == "issued" for line in lines),
@@ -427,7 +442,7 @@ class Book:
                 for line in lines
                 if line["said"] == "conflict"
             ],
-            "jobs": {line["job_id"]: line["dose_id"] for line in lines if line["job_id"]},
+            "jobs": {line["job_id"]: (line["dose_id"], line["copy_number"]) for line in lines if line["job_id"]},
         }
 
 

@@ -132,6 +132,7 @@ async def _fetch(
         request=request,
         expires_at=manifest.expires_at,
         now=clock(),
+        size=manifest.range.size,
     )
     return bag
 

@@ -37,7 +37,9 @@ from printsvc.errors import (
 from printsvc.issuing.bag import make_request, open_bag
 from printsvc.render.stamp import NeedsWeasyPrint
 from spooler.bagprotocol import EntryResult, SyncAnswer, SyncRequest, is_offline
-from spooler.journal import Identity
+from spooler.core.attempt import Job, Phase
+from spooler.core.messages import Save
+from spooler.journal import Identity, Journal, peek
 from spooler.link import LinkDownError
 from spooler.offline.book import Book
 from spooler.offline.carrier import Carrier, leased_of
@@ -520,6 +522,41 @@ def test_a_further_paper_is_made_of_a_dose_of_any_bag(site: Site) -> None:
         desks.again("D-9", CopyReason.SPOILT, now=late)
     with pytest.raises(SigningError):
         Desks(site.book, IDENTITY, b"of nobody", stamper=site.stamp)
+
+
+def test_status_shows_every_paper_that_needs_a_person_and_what_is_left(tmp_path: Path) -> None:
+    book = Book.open(tmp_path)
+    secret = book.passphrase("a long passphrase", os.urandom)
+    line: Any = FakeLine()
+    asyncio.run(take_bag(book, line, IDENTITY, secret, csca_file=None, clock=lambda: NOW))
+    desks = Desks(book, IDENTITY, secret, stamper=TextStamp())
+    answers = [desks.enter(dose_document(f"D-{number}"), now=NOW) for number in range(4)]
+    for paper in book.unhanded():
+        book.mark_handed(paper)
+    copy = desks.again("D-3", CopyReason.MISSING, now=NOW)
+    phases = (Phase.FAILED, Phase.UNCERTAIN, Phase.LEASED, Phase.FAILED)
+    jobs = [
+        Job(JobId(answer.job_id), 1, "0" * 64, 1, order, phase=phase, reason=f"because-{order}")
+        for order, (answer, phase) in enumerate(zip(answers, phases, strict=True))
+    ]
+    jobs += [Job(JobId(copy.job_id), 1, "0" * 64, 1, 9, phase=Phase.PRINTED)]
+    jobs += [Job(JobId("0" * 20), 1, "0" * 64, 1, 10, phase=Phase.FAILED)]  # of the centre, who sees to it
+    with contextlib.closing(Journal.open(tmp_path, make_journal_id=lambda: "j" * 32)) as journal:
+        journal.commit([Save(job) for job in jobs])
+    told = summary_document(book, peek(tmp_path, with_failed=True), NOW)
+    assert [
+        (one["dose_id"], one["phase"], one["reason"], one.get("command", "").partition("printsvc-spooler ")[2])
+        for one in told["not_printed"]
+    ] == [
+        ("D-0", "failed", "because-0", "offline again D-0 --reason missing"),
+        ("D-1", "uncertain", "because-1", "offline again D-1 --reason missing"),
+        ("D-2", "leased", "because-2", ""),
+    ]
+    (bag,) = told["bags"]
+    assert (bag["is_over"], bag["left"]) == (False, 1)
+    later = summary_document(book, {"jobs": []}, NOW + timedelta(hours=13))
+    assert (later["bags"][0]["is_over"], "left" in later["bags"][0]) == (True, False)
+    book.close()
 
 
 class FakeLine:
