@@ -109,7 +109,7 @@ class Agent:
         self._journal.sweep_documents()
         self._poor = LineDesk(settings.state_dir, self._link, self._keep_document, stamps=settings.stamps)
         await self._desk.open()
-        self._carrier.open()
+        self._carrier.start()
         log.info("agent_started", agent_id=identity.agent_id, journal=self._journal.counts())
         try:
             async with asyncio.TaskGroup() as group:
@@ -513,6 +513,10 @@ class Agent:
             events = await self.on_disk(self._journal.outbox, _BATCH)
             if not events:
                 await self._wake_report.wait()
+                continue
+            events = self._carrier.reportable(events)
+            if not events:
+                await self._pause(1, None)
                 continue
             if await self._poor.gathers(events, self._wake_report):
                 continue

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from printsvc.errors import AccessError, PrintsvcError, StoreError
-from spooler.bagprotocol import SyncAnswer, SyncRequest
+from printsvc.errors import AccessError, PrintsvcError, StateError, StoreError
+from spooler.bagprotocol import SyncAnswer, SyncRequest, is_offline
 from spooler.core.attempt import Job
 from spooler.link import LinkDownError
 from spooler.offline.book import Book, Paper
 from spooler.offline.line import BagLine, BagRefusedError
-from spooler.protocol import Document, Held, JobId, LeasedJob
+from spooler.protocol import Document, Event, Held, JobId, LeasedJob
 
 _NO_DEADLINE = datetime.max.replace(tzinfo=UTC)
 LOOK_S = 0.5
@@ -54,18 +55,28 @@ class Carrier:
         self.unknown_jobs: frozenset[JobId] = frozenset()
         self._awaited: frozenset[JobId] = frozenset()
         self._refused: dict[str, float] = {}  # bags, and when they are tried again
+        self._troubles: dict[str, StoreError | StateError] = {}  # by what met them
         self.lock = asyncio.Lock()
 
+    def start(self) -> None:
+        """Look for the book, before anything is said to the service; one that cannot be opened is tried again."""
+        try:
+            self.open()
+        except (StoreError, StateError) as error:
+            self._met("open", error)
+
     def open(self) -> None:
-        """Look for the book, before anything is said to the service."""
+        """Look for the book, and into it. Raises BookUnwritableError, StateError for one that is damaged."""
         if self._book is None and Book.exists(self._state_dir):
             self._book = Book.open(self._state_dir)
             self._refused = dict.fromkeys(self._book.refusals(), 0.0)
         self._look()
+        self._troubles.pop("open", None)
 
     def close(self) -> None:
         if self._book is not None:
             self._book.close()
+            self._book = None
 
     def unhanded(self) -> list[Paper]:
         """Return the papers that the journal does not have; from now on their jobs are unknown to the service."""
@@ -76,11 +87,12 @@ class Carrier:
         return papers
 
     def mark_handed(self, paper: Paper) -> None:
-        assert self._book is not None
-        self._book.mark_handed(paper)
+        self._opened().mark_handed(paper)
 
     def next_request(self) -> SyncRequest | None:
         """Return what is to be brought home next; None where nothing is, or its paper is not in the journal yet."""
+        if self._book is None:
+            self.open()
         if self._book is None:
             return None
         now = time.monotonic()
@@ -92,40 +104,55 @@ class Carrier:
 
     def take_answer(self, bag_id: str, answer: SyncAnswer) -> None:
         """Note what the service said; then its jobs are known there."""
-        assert self._book is not None
-        self._book.mark_brought(bag_id, answer.acknowledged, answer.results)
+        self._opened().mark_brought(bag_id, answer.acknowledged, answer.results)
         self._refused.pop(bag_id, None)
         self._look()
 
     def take_refusal(self, bag_id: str, error: BagRefusedError) -> bool:
         """Go on without this bag, and try it again later; return whether this is news."""
-        assert self._book is not None
-        self._book.refuse_bag(bag_id, error.code, error.en, error.vi)
+        self._opened().refuse_bag(bag_id, error.code, error.en, error.vi)
         is_news = bag_id not in self._refused
         self._refused[bag_id] = time.monotonic() + REFUSED_AGAIN_S
         self._look()
         return is_news
 
+    def reportable(self, events: Sequence[Event]) -> tuple[Event, ...]:
+        """Return the events that may be reported now.
+
+        While the book cannot be opened, nobody knows whether the service knows the site's own jobs: their events wait,
+        and what comes after. A damaged book does not hold anything up: it may never be whole again.
+        """
+        if "open" not in self._troubles or self._is_damaged():
+            return tuple(events)
+        return tuple(takewhile(lambda event: not is_offline(event.job_id), events))
+
     def note_reported(self, job_ids: Iterable[JobId]) -> None:
         """Note what is about to be reported of jobs that the service does not know. Raises BookUnwritableError."""
         unknown = self.unknown_jobs.intersection(job_ids)
         if unknown and self._book is not None:
-            self._book.mark_told(unknown)
+            try:
+                self._book.mark_told(unknown)
+            except StateError as error:
+                self._met("open", error)
 
     def holding(self, jobs: Iterable[Job]) -> tuple[Held, ...]:
         """Return what the service is told of the jobs that the journal has: not of those that it does not know yet."""
-        known = (job for job in jobs if job.job_id not in self.unknown_jobs)
+        doubtful = "open" in self._troubles or self._is_damaged()
+        known = (
+            job for job in jobs if job.job_id not in self.unknown_jobs and not (doubtful and is_offline(job.job_id))
+        )
         return tuple(Held(job_id=job.job_id, fencing_token=job.fencing_token) for job in known)
 
     async def is_home(self) -> None:
         """Return when the service knows every job that was made here, but for those of a bag that it refuses."""
-        while self._awaited:  # noqa: ASYNC110 - another thread changes them
+        while self._awaited and not self._is_damaged():  # noqa: ASYNC110 - another thread changes them
             await asyncio.sleep(LOOK_S)
 
     async def hand_over(self, on_disk: OnDisk, take_paper: TakePaper, pause: Pause) -> None:
         """Give what was entered at the desk to the agent's core, each paper once; for ever.
 
-        A book that cannot be written is a cut line: told once, and tried again.
+        A book that cannot be written is a cut line: told once, and tried again; so is a damaged one, until somebody has
+        seen to it.
         """
         failures = 0
         while True:
@@ -135,13 +162,13 @@ class Carrier:
                         break  # it comes again
                     await on_disk(self.mark_handed, paper)
                     _LOG.info("job_entered", job_id=paper.job_id)
-            except StoreError as error:
+            except (StoreError, StateError) as error:
                 failures += 1
-                if failures == 1:
-                    _LOG.error("daybag_book_unwritable", code=error.code, detail=error.en, detail_vi=error.vi)
+                await on_disk(self._met, "open" if self._book is None else "hand_over", error)
                 await pause(failures, error)
                 continue
             failures = 0
+            self._troubles.pop("hand_over", None)
             await asyncio.sleep(LOOK_S)
 
     async def bring_home(self, line: BagLine, on_disk: OnDisk, pause: Pause) -> None:
@@ -158,14 +185,19 @@ class Carrier:
                     request = await on_disk(self.next_request)
                     if request is not None:
                         answer = await self._bring(line, request, on_disk)
+                self._troubles.pop("bring_home", None)
                 if request is None:
                     await asyncio.sleep(LOOK_S)
                     continue
-            except (LinkDownError, AccessError, StoreError) as error:
+            except (StoreError, StateError) as error:
+                failures += 1
+                await on_disk(self._met, "open" if self._book is None else "bring_home", error)
+                await pause(failures, error)
+                continue
+            except (LinkDownError, AccessError) as error:
                 failures += 1
                 if failures == 1:
-                    entries = len(request.entries) if request is not None else 0
-                    _LOG.warning("bring_failed", code=error.code, detail=error.en, entries=entries)
+                    _LOG.warning("bring_failed", code=error.code, detail=error.en)
                 await pause(failures, error)
                 continue
             if answer is None:
@@ -187,6 +219,26 @@ class Carrier:
             return None
         await on_disk(self.take_answer, request.bag_id, answer)
         return answer
+
+    def _met(self, where: str, error: StoreError | StateError) -> None:
+        """Remember a trouble with the book, and tell of it once."""
+        if error.code not in {one.code for one in list(self._troubles.values())}:
+            _LOG.error(error.code, detail=error.en, detail_vi=error.vi)
+        self._troubles[where] = error
+        if isinstance(error, StateError):
+            self.close()  # it may be put right, or another be put in its place
+
+    def _is_damaged(self) -> bool:
+        return any(isinstance(error, StateError) for error in list(self._troubles.values()))
+
+    def _opened(self) -> Book:
+        if self._book is None:
+            self.open()
+        if self._book is None:
+            raise StateError(
+                "The book of the day bag is gone.", vi="Sổ của gói ngày không còn trên máy.", code="book_damaged"
+            )
+        return self._book
 
     def _look(self) -> None:
         jobs = self._book.jobs_not_brought() if self._book is not None else {}

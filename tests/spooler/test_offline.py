@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from proofs.daybag import BagAgent, Country, dose_document, elliptic
@@ -46,8 +47,9 @@ from spooler.offline.carrier import Carrier, leased_of
 from spooler.offline.desk import Desk, offline_job_id
 from spooler.offline.line import BagLine, BagRefusedError, NoBagError
 from spooler.offline.taking import Desks, open_held, take_bag
+from spooler.offlinecli import offline as offline_commands
 from spooler.offlinecli import summary_document
-from spooler.protocol import JobId, LeasedJob
+from spooler.protocol import EnrollAnswer, Event, EventKind, JobId, LeasedJob
 
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
 COUNTRY = Country(NOW)
@@ -386,6 +388,86 @@ def add_second_bag(site: Site, passphrase: bytes = PASSPHRASE, *, hours: int = 2
     archive = agent.archive(bag_id="bag-2", expires_at=until)
     later = NOW + timedelta(hours=1)
     site.book.add_bag("bag-2", 1, archive, request=request, expires_at=until, now=later)
+
+
+def event_of(job_id: str, seq: int) -> Event:
+    return Event(seq=seq, kind=EventKind.PRINTED, job_id=JobId(job_id), fencing_token=1, at=NOW)
+
+
+async def test_a_damaged_book_stops_no_job_of_the_centre(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    offline = site.enter().job_id
+    site.book.close()
+    path = site.state_dir / "daybag" / "book.db"
+    for side in ("-wal", "-shm"):
+        path.with_name(path.name + side).unlink(missing_ok=True)
+    whole = path.read_bytes()
+    path.write_bytes(b"garbage" * 1000)
+
+    carrier = Carrier(site.state_dir, "journal-1")
+    carrier.start()  # and does not end the agent
+    online = "0123456789abcdef0123"
+    jobs = [Job(JobId(job_id), 1, "0" * 64, 1, 1) for job_id in (online, offline)]
+    assert [held.job_id for held in carrier.holding(jobs)] == [online]
+    events = (event_of(online, 1), event_of(offline, 2), event_of(online, 3))
+    assert carrier.reportable(events) == events
+    await carrier.is_home()
+    taken: list[JobId] = []
+    pauses: list[int] = []
+
+    async def take_paper(job: LeasedJob, document: bytes) -> bool:
+        taken.append(job.job_id)
+        return True
+
+    async def pause(failures: int, error: PrintsvcError | None) -> None:
+        assert error is not None
+        assert error.code == "book_damaged"
+        pauses.append(failures)
+        if failures == 3:  # somebody has put it right
+            path.write_bytes(whole)
+        await asyncio.sleep(0)
+
+    work = asyncio.ensure_future(carrier.hand_over(on_disk, take_paper, pause))
+    while not taken and not work.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert not work.done(), work.exception()
+    work.cancel()
+    assert (taken, pauses) == ([offline], [1, 2, 3])
+    assert carrier.unknown_jobs == {offline}
+    assert capsys.readouterr().out.count("book_damaged") == 1, "told once"
+    carrier.close()
+
+
+async def test_reports_of_own_jobs_wait_for_a_book_that_cannot_be_opened(site: Site) -> None:
+    offline = site.enter().job_id
+    site.book.close()
+    path = site.state_dir / "daybag" / "book.db"
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    path.mkdir()  # as where it may not be read
+    carrier = Carrier(site.state_dir, "journal-1")
+    carrier.start()
+    online = event_of("0" * 20, 1)
+    assert carrier.reportable((online, event_of(offline, 2), event_of("1" * 20, 3))) == (online,)
+    path.rmdir()
+    aside.rename(path)
+    assert len(carrier.unhanded()) == 1
+    assert len(carrier.reportable((online, event_of(offline, 2)))) == 2
+    carrier.close()
+
+
+def test_offline_commands_refuse_a_damaged_book_in_a_sentence(tmp_path: Path) -> None:
+    enrolled(tmp_path)
+    (tmp_path / "daybag").mkdir()
+    (tmp_path / "daybag" / "book.db").write_bytes(b"garbage" * 1000)
+    for command in ("status", "sync"):
+        result = CliRunner().invoke(offline_commands, [command, "--state-dir", str(tmp_path)])
+        assert (result.exit_code, "damaged" in result.output, "bị hỏng" in result.output) == (1, True, True)
+
+
+def enrolled(state_dir: Path) -> None:
+    answer = EnrollAnswer(agent_id="agent-1", site_id="HN-1", token="token")
+    with contextlib.closing(Journal.open(state_dir, make_journal_id=lambda: "j" * 32)) as journal:
+        journal.enroll("http://127.0.0.1:1", answer)
 
 
 def second_bag(site: Site) -> Desk:
