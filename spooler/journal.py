@@ -435,14 +435,28 @@ def _sync_directory(directory: Path) -> None:
 
 
 def peek_identity(directory: Path) -> Identity:
-    """Return who this agent is, also while it runs. Its token is a secret. Raises NotSetUpError."""
+    """Return who this agent is, also while it runs. Its token is a secret.
+
+    Raises NotSetUpError where it was never enrolled, JournalDamagedError where the journal cannot be read.
+    """
     if not (directory / "journal.id").exists():
-        raise NotSetUpError(
-            f"Not set up yet: there is no journal in {directory}. Enrol this agent first.",
-            vi="Chưa thiết lập: hãy đăng ký trước bằng printsvc-spooler enroll.",
-        )
-    with contextlib.closing(sqlite3.connect(f"file:{directory / 'journal.db'}?mode=ro", uri=True, timeout=5)) as found:
-        return Identity(*found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone())
+        raise _not_enrolled()
+    path = directory / "journal.db"
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as found:
+            row = found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+    if row is None or not row[4]:
+        raise _not_enrolled()
+    return Identity(*row)
+
+
+def _not_enrolled() -> NotSetUpError:
+    return NotSetUpError(
+        "This agent is not enrolled: printsvc-spooler enroll --code CODE --url URL",
+        vi="Chưa đăng ký điểm in này: printsvc-spooler enroll --code MÃ --url ĐỊA_CHỈ",
+    )
 
 
 def peek(directory: Path, *, with_failed: bool = False) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,24 @@ def _open(settings: Settings, passphrase_file: Path | None, *, new: bool = False
     identity = peek_identity(settings.state_dir)
     path = passphrase_file or settings.bag_passphrase_file
     if path is not None:
-        given = path.read_text().strip()
+        given = _read_passphrase(path)
     else:
         given = click.prompt("Mật khẩu / Passphrase", hide_input=True, confirmation_prompt=new, err=True)
     book = Book.open(settings.state_dir)
     return book, identity, book.passphrase(check_passphrase(given), os.urandom)
+
+
+def _read_passphrase(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        vi, en = f"Tệp mật khẩu {path} không phải văn bản UTF-8.", f"The passphrase file {path} is not text in UTF-8."
+    except OSError as error:
+        vi, en = (
+            f"Không đọc được tệp mật khẩu {path}.",
+            f"The passphrase file {path} cannot be read ({error.strerror}).",
+        )
+    raise InputError(en=en, vi=vi, code="passphrase_unreadable")
 
 
 @offline.command("take")
@@ -141,21 +155,35 @@ def enter(file: Any, state_dir: Path | None, passphrase_file: Path | None) -> No
 
 
 def _documents(file: Any) -> Iterator[tuple[int, bytes]]:
-    first = file.readline()
-    number = 1
+    """Yield (number of its line, document): one document, also over many lines, or one a line.
+
+    It is read line by line where the first line is JSON, so that a program gets each answer at once. Else it is one
+    document where the whole is JSON, or where no line is: then the answer says so. A line that is none costs only
+    itself.
+    """
+    number, first = 1, file.readline()
+    while first and not first.strip():
+        number, first = number + 1, file.readline()
+    if not _is_json(first):
+        rest = file.readlines()
+        whole = b"".join((first, *rest))
+        if _is_json(whole) or not any(_is_json(line, dict) for line in rest):
+            if whole.strip():
+                yield number, whole
+            return
+        lines: Iterator[bytes] = iter((first, *rest))
+    else:
+        lines = chain((first,), iter(file.readline, b""))
+    for at, line in enumerate(lines, number):
+        if line.strip():
+            yield at, line
+
+
+def _is_json(raw: bytes, kind: type = object) -> bool:
     try:
-        json.loads(first)
-    except ValueError:
-        # One document over many lines, or no JSON at all: then the answer says so.
-        whole = first + file.read()
-        if whole.strip():
-            yield 1, whole
-        return
-    while first:
-        if first.strip():
-            yield number, first
-        first = file.readline()
-        number += 1
+        return isinstance(json.loads(raw.decode("utf-8-sig")), kind)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _parsed(raw: bytes) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -47,6 +49,8 @@ from spooler.offline.carrier import Carrier, leased_of
 from spooler.offline.desk import Desk, offline_job_id
 from spooler.offline.line import BagLine, BagRefusedError, NoBagError
 from spooler.offline.taking import Desks, open_held, take_bag
+from spooler.offlinecli import _documents as read_documents
+from spooler.offlinecli import _parsed as parse_document
 from spooler.offlinecli import offline as offline_commands
 from spooler.offlinecli import summary_document
 from spooler.protocol import EnrollAnswer, Event, EventKind, JobId, LeasedJob
@@ -462,6 +466,50 @@ def test_offline_commands_refuse_a_damaged_book_in_a_sentence(tmp_path: Path) ->
     for command in ("status", "sync"):
         result = CliRunner().invoke(offline_commands, [command, "--state-dir", str(tmp_path)])
         assert (result.exit_code, "damaged" in result.output, "bị hỏng" in result.output) == (1, True, True)
+
+
+def test_offline_commands_without_enrolment_say_what_to_do(tmp_path: Path) -> None:
+    passphrase = tmp_path / "passphrase"
+    passphrase.write_text("a long passphrase")
+    for command in (["take", "--passphrase-file", str(passphrase)], ["sync"]):
+        for _ in range(2):
+            result = CliRunner().invoke(offline_commands, [*command, "--state-dir", str(tmp_path / "state")])
+            assert result.exit_code == 1, result.output
+            assert "not enrolled: printsvc-spooler enroll" in result.output
+            assert "Chưa đăng ký" in result.output
+            Journal.open(tmp_path / "state", make_journal_id=lambda: "j" * 32).close()  # made, and not enrolled
+        shutil.rmtree(tmp_path / "state")
+
+
+def test_a_passphrase_that_is_no_text_is_told(tmp_path: Path) -> None:
+    enrolled(tmp_path)
+    (tmp_path / "passphrase").write_bytes(b"\xff\xfe a long passphrase")
+    arguments = ["take", "--passphrase-file", str(tmp_path / "passphrase"), "--state-dir", str(tmp_path)]
+    result = CliRunner().invoke(offline_commands, arguments)
+    assert (result.exit_code, "UTF-8" in result.output) == (1, True), result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (b'\n \n{"a": 1}\n\n{"a": 2}\n', [3, 5]),
+        (b'{bad\n{"a": 1}\n{"a": 2}\n', [1, 2, 3]),
+        (b'{"a": 1}\n{bad\n{"a": 2}', [1, 2, 3]),
+        (b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n', [1, 2]),
+        (b'\n{\n"a":\n1\n}\n', [2]),
+        (b'{\n"a":\n"text"\n', [1]),
+        (b"[" * 200_000, [1]),
+        (b"[" * 200_000 + b'\n{"a": 1}\n', [1, 2]),
+        (b"\n\n", []),
+        (b"", []),
+    ],
+)
+def test_a_line_that_is_no_json_costs_only_itself(text: bytes, lines: list[int]) -> None:
+    found = list(read_documents(io.BytesIO(text)))
+    assert [number for number, _ in found] == lines
+    for _, document in found:
+        with contextlib.suppress(InputError):  # the answer of that line
+            assert isinstance(parse_document(document), dict)
 
 
 def enrolled(state_dir: Path) -> None:
