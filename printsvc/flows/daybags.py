@@ -262,6 +262,7 @@ async def _pack(services: Services, bag: Bag, now: datetime) -> bytes:
         services.form.media,
         services.form.qr_capacity,
         f"forms/{services.form.form_id.replace('/', '-')}.cbor",
+        next((form.qr.module_um for form in services.known_forms if form.form_id == services.form.form_id), 0),
     )
     manifest = Manifest(
         bag_id=bag.bag_id,

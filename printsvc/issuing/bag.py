@@ -59,12 +59,16 @@ NOT_A_BAG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BagForm:
-    """A form that the site can stamp; `part` is the archive's name of the compiled form."""
+    """A form that the site can stamp; `part` is the archive's name of the compiled form.
+
+    `module_um` is the side of a module of its QR in micrometres, for a queue with pull-back; 0: not known.
+    """
 
     form_id: str
     media: str
     qr_capacity: int
     part: str
+    module_um: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,9 @@ def check_time(manifest: Manifest, now: datetime) -> None:
         )
 
 
+_FORM_FIELDS = ("form_id", "media", "qr_capacity", "part")
+
+
 def _encode(manifest: Manifest) -> dict[str, Any]:
     given = manifest.range
     return {
@@ -244,7 +251,8 @@ def _encode(manifest: Manifest) -> dict[str, Any]:
         },
         "issuer": manifest.issuer,
         "country": manifest.country,
-        "forms": [asdict(form) for form in manifest.forms],
+        "forms": [{name: getattr(form, name) for name in _FORM_FIELDS} for form in manifest.forms],
+        "modules_um": {form.form_id: form.module_um for form in manifest.forms},
         "policy": [asdict(rule) for rule in manifest.policy],
     }
 
@@ -253,7 +261,9 @@ def _decode(body: Any) -> Manifest:
     if body["format"] != FORMAT:
         raise ValueError("another format")
     given, parts = body["range"], {str(name): str(digest) for name, digest in body["parts"].items()}
-    forms = tuple(BagForm(**form) for form in body["forms"])
+    # Beside the forms: an older agent takes no field of a form that it does not know.
+    modules = body.get("modules_um", {})
+    forms = tuple(BagForm(**form, module_um=int(modules.get(form["form_id"], 0))) for form in body["forms"])
     if not forms or not {VALUES, TRUST, REVOCATIONS, *(form.part for form in forms)} <= parts.keys():
         raise ValueError("a part is missing")
     site = body["site"]

@@ -60,6 +60,11 @@ class QrSettings:
     dpi: int
     places: tuple[QrPlace, ...]
 
+    @property
+    def module_um(self) -> int:
+        """The side of a module in micrometres."""
+        return round(self.module_dots * 25_400 / self.dpi)
+
     def side_dots(self, version: int) -> int:
         """Return the side of a symbol without its quiet zone."""
         return (17 + 4 * version) * self.module_dots

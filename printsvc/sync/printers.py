@@ -113,7 +113,7 @@ async def take_submitted(services: Services, agent: Agent, events: Iterable[Even
 
 def module_um(form: Form | None) -> int:
     """Return the side of a module of a form's QR in micrometres; 0 where the form is not known."""
-    return 0 if form is None else round(form.qr.module_dots * 25_400 / form.qr.dpi)
+    return 0 if form is None else form.qr.module_um
 
 
 def _state_of(outcome: str) -> CommandState:

@@ -19,7 +19,7 @@ from printsvc.identity.gate import OFFLINE_POLICY
 from printsvc.issuing.bag import REVOCATIONS, TRUST, VALUES, BagForm, Manifest, pack
 
 VALUE_SETS = ValueSets(PRODUCTS, PROPHYLAXES, {"VN": ("Việt Nam", "Viet Nam"), "LA": ("Lào", "Laos")})
-FORM = BagForm("a4/43-2022", "iso_a4_210x297mm", 1000, "forms/a4-43-2022.cbor")
+FORM = BagForm("a4/43-2022", "iso_a4_210x297mm", 1000, "forms/a4-43-2022.cbor", 339)
 ISSUER = "Bộ Y tế Việt Nam"
 
 

@@ -35,7 +35,7 @@ _SCHEMA_VERSION = 1
 _ADDED = {  # later than the first books; an older agent does not mind them
     "bags": {"refused": "TEXT NOT NULL DEFAULT ''", "refused_en": "TEXT NOT NULL DEFAULT ''",
              "refused_vi": "TEXT NOT NULL DEFAULT ''", "size": "INTEGER"},
-    "entries": {"told_before": "INTEGER NOT NULL DEFAULT 0"},
+    "entries": {"told_before": "INTEGER NOT NULL DEFAULT 0", "module_um": "INTEGER NOT NULL DEFAULT 0"},
 }  # fmt: skip
 _SCHEMA = """
 CREATE TABLE keys (request BLOB PRIMARY KEY, sealed BLOB NOT NULL, made_at TEXT NOT NULL, bag_id TEXT UNIQUE);
@@ -101,6 +101,7 @@ class Line:
     entered_at: datetime
     copy_number: int = 1
     copy_reason: str = ""
+    module_um: int = 0  # side of a module of the QR; 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class Paper:
     sha256: str
     media: str
     form: str
+    copy_number: int = 1
+    module_um: int = 0
 
 
 class Book:
@@ -321,11 +324,11 @@ class Book:
     def unhanded(self, limit: int = 20) -> list[Paper]:
         """Return papers that the agent's journal does not have yet, oldest first."""
         rows = self._read(
-            "SELECT bag_id, seq, job_id, document, sha256, media, form FROM entries "
+            "SELECT bag_id, seq, job_id, document, sha256, media, form, copy_number, module_um FROM entries "
             "WHERE paper = 'site' AND handed = 0 ORDER BY entered_at, bag_id, seq LIMIT ?",
             (limit,),
         )
-        return [Paper(row[0], row[1], JobId(row[2]), bytes(row[3]), row[4], row[5], row[6]) for row in rows]
+        return [Paper(row[0], row[1], JobId(row[2]), bytes(row[3]), *row[4:]) for row in rows]
 
     def mark_handed(self, paper: Paper) -> None:
         """The journal has the job and its document: the book needs it no more."""
@@ -449,6 +452,7 @@ class Book:
 _NAMES = (
     "bag_id", "seq", "dose_id", "event", "outcome", "reasons", "number", "uvci", "hcert", "job_id", "form", "media",
     "paper", "paper_reason", "document", "sha256", "size", "entered_at", "copy_number", "copy_reason",
+    "module_um",
 )  # fmt: skip
 _COLUMNS = ", ".join(_NAMES)
 

@@ -255,4 +255,6 @@ def leased_of(paper: Paper) -> LeasedJob:
         document=Document(sha256=paper.sha256, size=len(paper.document)),
         media=paper.media,
         form=paper.form,
+        copy_number=paper.copy_number,
+        module_um=paper.module_um,
     )

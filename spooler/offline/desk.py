@@ -219,6 +219,7 @@ class Desk:
             job_id=offline_job_id(certificate.uvci) if certificate else "",
             form=self._form.form_id,
             media=self._form.media,
+            module_um=self._form.module_um,
             paper=paper,
             paper_reason=why,
             document=pdf,

@@ -38,6 +38,7 @@ def test_a_bag_comes_out_as_it_went_in() -> None:
     bag = opened()
     parts = bag.manifest.parts
     assert {name: bag.part(name) for name in parts} == AGENT.parts()
+    assert bag.manifest.forms == AGENT.manifest.forms
     assert bag.manifest.policy == AGENT.manifest.policy
     assert (bag.manifest.range, bag.manifest.site, bag.manifest.dsc) == (AGENT.range, AGENT.manifest.site, AGENT.dsc)
     assert bag.values.products["EU/1/20/1528"].name == "Comirnaty"

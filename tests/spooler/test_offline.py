@@ -146,10 +146,14 @@ def hand_over(site: Site) -> None:
 def test_a_spoilt_paper_gets_a_numbered_copy(site: Site) -> None:
     first = site.enter()
     copies = []
+    jobs = []
     for _ in range(2):
+        jobs += [leased_of(paper) for paper in site.book.unhanded()]
         hand_over(site)
         copies.append(site.desk.again("D-1", CopyReason.SPOILT, now=NOW + timedelta(minutes=1)))
+    jobs += [leased_of(paper) for paper in site.book.unhanded()]
     hand_over(site)
+    assert [(job.copy_number, job.module_um) for job in jobs] == [(1, 339), (2, 339), (3, 339)]
     assert {one.uvci for one in copies} == {first.uvci}
     assert len({first.job_id, *(one.job_id for one in copies)}) == 3
     carrier = Carrier(site.state_dir, "journal-1")
@@ -594,7 +598,12 @@ def test_a_book_of_before_gets_the_newer_columns(site: Site) -> None:
     site.enter()
     site.book.close()
     with contextlib.closing(sqlite3.connect(site.state_dir / "daybag" / "book.db", isolation_level=None)) as old:
-        for table, column in (("bags", "refused"), ("bags", "size"), ("entries", "told_before")):
+        for table, column in (
+            ("bags", "refused"),
+            ("bags", "size"),
+            ("entries", "told_before"),
+            ("entries", "module_um"),
+        ):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     site.book = Book.open(site.state_dir)
     assert site.book.refusals() == {}
