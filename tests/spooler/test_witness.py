@@ -64,8 +64,8 @@ def heard(*jobs: tuple[int, int | None]) -> Heard:
         # CUPS is content and the printer knows nothing: as when its power was cut.
         (CupsWord.COMPLETED, heard(), 3, None),
         (CupsWord.COMPLETED, heard(), 10, "uncertain"),
-        # Cancelled before a byte was sent, by a CUPS and a printer that were watched all the time; not at once: what the
-        # backend has begun to send it ends.
+        # Cancelled before a byte was sent, by a CUPS and a printer that were watched all the time; not at once: what
+        # the backend has begun to send it ends.
         (CupsWord.CANCELED, heard(), 10, None),
         (CupsWord.CANCELED, heard(), 30, "failed"),
         (CupsWord.ABORTED, heard(), 10, "failed"),
