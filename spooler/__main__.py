@@ -11,7 +11,7 @@ import signal
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import structlog
@@ -24,7 +24,7 @@ from spooler.doctor import Check, Status, as_document, as_text, is_well, visit
 from spooler.journal import Journal, peek
 from spooler.link import Link
 from spooler.protocol import EnrollRequest
-from spooler.settings import Settings, systemd_watch
+from spooler.settings import Settings, read_settings, systemd_watch
 from spooler.systemd import keep_alive, notify
 
 
@@ -49,16 +49,24 @@ def _log_json() -> None:
     )
 
 
+def _settings(**given: Any) -> Settings:
+    try:
+        return read_settings(**given)
+    except PrintsvcError as error:
+        _fail(error)
+
+
 def _open(settings: Settings) -> Journal:
     return Journal.open(settings.state_dir, make_journal_id=lambda: secrets.token_hex(16))
 
 
-def _fail(error: PrintsvcError) -> None:
+def _fail(error: PrintsvcError) -> NoReturn:
     click.echo(f"{error.en}\n{error.vi}" if error.vi != error.en else error.en, err=True)
     sys.exit(1)
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(_version(), prog_name="printsvc-spooler")
 def main() -> None:
     """Prints the certificates of a site. Settings: environment variables PRINTSVC_SPOOLER_…"""
     os.umask(0o077)  # the journal holds the token, the documents hold names
@@ -72,7 +80,7 @@ def main() -> None:
 def enroll_command(code: str, url: str, state_dir: Path | None) -> None:
     """Enrol this agent with the service and keep its token."""
     given = {"url": url} | ({"state_dir": state_dir} if state_dir else {})
-    settings = Settings(**given)  # type: ignore[arg-type]
+    settings = _settings(**given)
 
     async def _enroll(journal: Journal) -> str:
         link = Link(settings.url, ca_file=settings.ca_file, timeout_s=settings.request_timeout_s)
@@ -107,12 +115,11 @@ def _settings_epilog() -> str:
 @main.command(epilog=_settings_epilog())
 def run() -> None:
     """Run the agent until it is told to stop."""
-    settings = Settings()
+    settings = _settings()
     try:
         journal = _open(settings)
     except PrintsvcError as error:
         _fail(error)
-        return
     try:
         if not (settings.url or journal.identity().url):
             raise click.UsageError("set PRINTSVC_SPOOLER_URL or enrol first: printsvc-spooler enroll --code … --url …")
@@ -145,7 +152,7 @@ async def _run(settings: Settings, journal: Journal) -> None:
 @click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and documents.")
 def status(state_dir: Path | None) -> None:
     """Print the journal's counts, and every job that is not settled or is uncertain, as JSON."""
-    settings = Settings(state_dir=state_dir) if state_dir else Settings()
+    settings = _settings(state_dir=state_dir) if state_dir else _settings()
     try:
         click.echo(json.dumps(peek(settings.state_dir), indent=2))
     except PrintsvcError as error:

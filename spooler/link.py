@@ -63,6 +63,26 @@ class DocumentWrongError(InputError):
     code = "document_wrong"
 
 
+def _why(error: Exception) -> tuple[str, str]:
+    """Return why a call failed, as a person can use it."""
+    match error:
+        case aiohttp.InvalidURL():
+            return (
+                "this is no address (http:// or https://, a name, a port)",
+                "địa chỉ không đúng dạng http(s)://TÊN:CỔNG",
+            )
+        case aiohttp.ClientConnectorDNSError():
+            return "no computer has this name", "không tìm thấy máy có tên này"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError():
+            return "its certificate is not trusted here, or it speaks no TLS", "chứng thư TLS không được tin cậy"
+        case aiohttp.ClientConnectorError():
+            return "nothing answers there", "không có máy nào trả lời"
+        case TimeoutError():
+            return "no answer in time", "không trả lời kịp"
+        case _:
+            return f"the line was cut ({type(error).__name__})", f"mất kết nối ({type(error).__name__})"
+
+
 def backoff_s(failures: int, jitter: float, *, longest_s: float) -> float:
     """Return the pause after that many failures in a row: full jitter, `jitter` being in 0..1.
 
@@ -299,7 +319,13 @@ class Link:
                 return response.status, content, _retry_after_s(response.headers.get("Retry-After", ""))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # ValueError: an URL that is none, or a header or body that cannot be read.
-            raise LinkDownError(f"the service cannot be reached: {type(error).__name__}", retry_after_s=0) from error
+            en, vi = _why(error)
+            place = self._url.rpartition("@")[2]  # without a name and password
+            raise LinkDownError(
+                f"The service cannot be reached at {place}: {en}.",
+                vi=f"Không kết nối được dịch vụ tại {place}: {vi}.",
+                retry_after_s=0,
+            ) from error
 
     def _expect_ok(self, status: int, retry_after_s: int) -> None:
         if status in (401, 403):

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -29,7 +29,7 @@ from spooler.journal import Identity, peek, peek_identity
 from spooler.offline.book import Book
 from spooler.offline.line import BagLine, BagRefusedError
 from spooler.protocol import JobId
-from spooler.settings import Settings
+from spooler.settings import Settings, read_settings
 
 _state_dir = click.option("--state-dir", type=click.Path(path_type=Path), help="Journal and book.")
 _passphrase = click.option(
@@ -54,12 +54,19 @@ def _told() -> Iterator[None]:
     try:
         yield
     except PrintsvcError as error:
-        click.echo(f"{error.vi}\n{error.en}" if error.vi != error.en else error.en, err=True)
-        sys.exit(1)
+        _fail(error)
+
+
+def _fail(error: PrintsvcError) -> NoReturn:
+    click.echo(f"{error.vi}\n{error.en}" if error.vi != error.en else error.en, err=True)
+    sys.exit(1)
 
 
 def _settings(state_dir: Path | None) -> Settings:
-    return Settings(state_dir=state_dir) if state_dir else Settings()
+    try:
+        return read_settings(state_dir=state_dir) if state_dir else read_settings()
+    except PrintsvcError as error:
+        _fail(error)
 
 
 def _open(settings: Settings, passphrase_file: Path | None, *, new: bool = False) -> tuple[Book, Identity, bytes]:

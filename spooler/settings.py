@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from printsvc.errors import InputError
 from spooler.core.attempt import Policy
 from spooler.core.witness import Patience
 
@@ -53,6 +54,23 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+
+def read_settings(**given: Any) -> Settings:
+    """Return the settings of the environment, and those given. Raises InputError (settings_invalid)."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+    told = [(f"PRINTSVC_SPOOLER_{str(one['loc'][0]).upper()}" if one["loc"] else "", one["msg"]) for one in wrong]
+    names = ", ".join(name for name, _ in told)
+    raise InputError(
+        en="Wrong settings: "
+        + "; ".join(f"{name}: {message}" for name, message in told)
+        + ". printsvc-spooler run --help names every setting.",
+        vi=f"Thiết lập không hợp lệ: {names}. Xem printsvc-spooler run --help.",
+        code="settings_invalid",
+    )
 
 
 def policy_of(settings: Settings) -> Policy:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spooler.settings import Settings
 
 
@@ -37,6 +39,20 @@ def test_enrol_once_and_see_it_in_the_status(service: Any, tmp_path: Path) -> No
     assert status["enrolled"] is True
     assert (status["site_id"], status["url"], status["jobs"]) == ("HN-01", service.url, [])
     assert service.token not in done.stdout + done.stderr + seen.stdout + seen.stderr
+
+
+@pytest.mark.parametrize("command", [("run",), ("status",), ("offline", "status"), ("offline", "take")])
+def test_a_wrong_setting_is_named_in_a_sentence(command: tuple[str, ...]) -> None:
+    done = spooler(*command, PRINTSVC_SPOOLER_POLL_S="abc")
+    assert done.returncode == 1
+    assert "PRINTSVC_SPOOLER_POLL_S" in done.stderr
+    assert "Thiết lập không hợp lệ" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version_are_where_one_looks_for_them() -> None:
+    assert spooler("-h").stdout == spooler("--help").stdout
+    assert spooler("--version").stdout.startswith("printsvc-spooler, version ")
 
 
 def test_status_without_a_journal_is_an_error_and_makes_none(tmp_path: Path) -> None:

@@ -51,6 +51,24 @@ async def test_every_failure_of_the_service_is_one_error(service: Any, link: Lin
     assert (await link.lease(LEASE)).jobs == ()
 
 
+@pytest.mark.parametrize(
+    ("url", "en", "vi"),
+    [
+        ("notaurl", "at notaurl: this is no address", "địa chỉ không đúng dạng"),
+        ("http://user:secret@127.0.0.1:9", "at 127.0.0.1:9: ", "127.0.0.1:9"),
+        ("http://127.0.0.1:9", "at http://127.0.0.1:9: nothing answers there", "không có máy nào trả lời"),
+    ],
+)
+async def test_why_the_service_cannot_be_reached(url: str, en: str, vi: str) -> None:
+    link = Link(url, token="token", timeout_s=2)
+    with pytest.raises(LinkDownError) as caught:
+        await link.lease(LEASE)
+    await link.close()
+    assert en in caught.value.en
+    assert vi in caught.value.vi
+    assert "secret" not in caught.value.en + caught.value.vi
+
+
 async def test_unknown_token_is_its_own_error(service: Any, link: Link) -> None:
     service.fail("lease", "401")
     with pytest.raises(AccessError) as caught:
