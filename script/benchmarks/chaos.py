@@ -1,8 +1,10 @@
 """chaos: three sites, six printers, doses, and faults at random but by a seed; then the books against the ground truth.
 
 All is real: the service, the agents, cupsd, ippeveprinter, kill -9, signals, and a line between each agent and the
-service that is cut. What comes out is what the printers' own logs say. When the last fault is over and nothing moves
-any more a person looks at each paper that is uncertain or failed, and says what is true.
+service that is cut. What comes out is what the printers' own logs say. In the middle of it somebody has no patience,
+and says of every second uncertain paper that it is not there, which is true until its printer is switched on. When the
+last fault is over and nothing moves any more a person looks at each paper that is uncertain or failed, and says what
+is true.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import shutil
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,6 +43,7 @@ PAGE_S = 0.8  # a page's time in the printer
 LATEST_S = 300.0  # for a dose to be taken, or the service to be up again
 STALL_S = 240.0  # nothing moved for so long: what is under way then is unaccounted for
 QUIET_S = 10.0  # no printer wrote anything for so long: a person may look
+LOOK_S = 3.0  # how often the one without patience looks
 ROUNDS = 5  # a copy that a person asked for may need a person again
 # A day's patience in a run of minutes.
 _AGENTS = {
@@ -99,6 +103,7 @@ class Chaos:
         self._began = 0.0
         self._events: dict[str, dict[str, Any]] = {}  # by the certificate that came of it
         self._late_s: list[float] = []
+        self._replaced = 0  # papers that were said not to be there, in the middle of it
         # A part that is put right late, on a slow machine, is hit late the next time, never while it is put right.
         self._locks = {part: threading.Lock() for fault in plan.faults for part in fault.parts}
 
@@ -110,11 +115,17 @@ class Chaos:
         told(f"seed {plan.seed}: {len(plan.doses)} doses, {len(plan.faults)} faults in {plan.length_s:.0f} s")
         self._began = time.monotonic()
         with ThreadPoolExecutor(len(plan.faults)) as breaking, ThreadPoolExecutor(64) as posting:
-            faults = [breaking.submit(self._play, fault) for fault in plan.faults]
-            doses = self._post_all(posting)
-            posted = [future.result() for future in doses]
-            for fault in faults:
-                fault.result()
+            over = threading.Event()
+            impatient = posting.submit(self._lose_patience, over)
+            try:
+                faults = [breaking.submit(self._play, fault) for fault in plan.faults]
+                doses = self._post_all(posting)
+                posted = [future.result() for future in doses]
+                for fault in faults:
+                    fault.result()
+            finally:
+                over.set()
+            impatient.result()
         told("the last fault is over; what remains drains")
         self._drain()
         left = self._account(posted)
@@ -283,6 +294,24 @@ class Chaos:
             self._drain()
         return said
 
+    def _lose_patience(self, over: threading.Event) -> None:
+        """Say that uncertain papers are not there, where that is so, of the doses that the seed chooses; until then."""
+        admin = self._stack.service.api("admin")
+        seen: set[str] = set()
+        while not over.wait(LOOK_S):
+            try:
+                for site_id in self._stack.sites:
+                    for job in admin.get(f"/v1/sites/{site_id}/worklist")["print_jobs"]:
+                        chosen = zlib.crc32(f"{self._plan.seed} {job['dose_id']}".encode()) & 1
+                        if job["state"] != JobState.UNCERTAIN or not chosen or job["job_id"] in seen:
+                            continue
+                        seen.add(job["job_id"])
+                        if not self._sheets()[job["job_id"]]:
+                            path = f"/v1/print-jobs/{job['job_id']}/settle"
+                            self._replaced += admin.call("POST", path, {"seen": "not_here"}).status == 200
+            except (ApiError, LabError, OSError):
+                continue  # the service is down, or a printer writes its log
+
     def _read_papers(self, posted: list[PostedDose]) -> tuple[int, list[str]]:
         """Read every sheet; return how many are right, and the attempts whose paper is cut, not valid or another's."""
         uvci_of = {job.job_id: job.uvci for job in self._jobs(posted)}
@@ -348,6 +377,7 @@ class Chaos:
                 "uncertain": left.uncertain,
                 "on_lists": dict(left.on_lists),
             },
+            "replaced_in_between": self._replaced,
             "by_person": dict(by_person),
             "on_lists": dict(account.on_lists),
             "faults": dict(Counter(fault.kind.value for fault in plan.faults)),
