@@ -41,12 +41,13 @@ def issue(
 
     Exit code 0 when every line was issued or is a repetition, 1 when some were not.
     """
+    import hashlib
     import os
 
     from printsvc.app import choose_form, open_signer, passphrase
     from printsvc.clock import clock
     from printsvc.domain.form import FormId
-    from printsvc.errors import SignerError
+    from printsvc.errors import InputError, SignerError
     from printsvc.flows.bulk import Run
     from printsvc.flows.bulkrun import WorkerSetup, begin, issue_file, merge_by_site
     from printsvc.render.draw import RenderSetup, sources_digest
@@ -54,6 +55,11 @@ def issue(
     from printsvc.store.bulkledger import BulkLedger
     from printsvc.store.keyfile import KeyFolder
 
+    if not file.is_file():  # it is read twice, and again after a kill
+        raise InputError(
+            en=f"{file} is no file: a pipe cannot be read again. Write it to a file first.",
+            vi=f"{file} không phải tệp: hãy ghi ra tệp trước.",
+        )
     given: dict[str, Any] = {"form": form} if form else {}
     settings = read_settings(**given)
     keys = KeyFolder(settings.data_dir / "keys")
@@ -79,7 +85,10 @@ def issue(
         sources=sources_digest(render),
         issuer=settings.issuer,
         country=settings.country,
+        sites=hashlib.sha256(sites_file.read_bytes()).hexdigest() if sites_file else "",
     )
+    if sites_file is None:
+        click.echo("Without --sites the papers have a site's id for its name.", err=True)
     ledger = BulkLedger(folder)
     try:
         run = begin(ledger, wanted)

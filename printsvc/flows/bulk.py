@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
@@ -30,11 +30,13 @@ from printsvc.flows.intake import VALUE_SETS, parse_event
 from printsvc.flows.issue import CertificateOrder, make_certificates
 from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
+from printsvc.issuing.intake import unknown_site
 from printsvc.issuing.page import page_of
 from printsvc.render.draw import Drawn
 from printsvc.store.doses import ISSUED, StoredDose
 
 DEFAULT_AUTHORITY = "SỞ Y TẾ"
+MAX_LINE: Final = 1 << 20  # bytes
 
 
 class LineStatus(StrEnum):
@@ -47,7 +49,10 @@ class LineStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is fixed when a run begins; `secret` is 32 random bytes, `kid` (hex) the signer's, `sources` the forms'."""
+    """What is fixed when a run begins; `secret` is 32 random bytes, `kid` (hex) the signer's, `sources` the forms'.
+
+    `sites` is a digest of the sites that were given, "" for none.
+    """
 
     secret: bytes
     started_at: datetime
@@ -56,6 +61,7 @@ class Run:
     sources: str
     issuer: str
     country: str
+    sites: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Issuer:
         self._signer = signer
         self._drawer = drawer
         self._sites = dict(sites)
+        self._given = frozenset(sites)
         self._folder = folder
         self.timeout_s = drawer.timeout_s
 
@@ -115,6 +122,8 @@ class Issuer:
         for line in lines:
             try:
                 event = read_event(line.text, now=self._run.started_at)
+                if self._given and event.site_id not in self._given:  # a paper with an id in place of the name
+                    raise InputError([unknown_site()])
             except InputError as error:
                 results[line.number] = _invalid(line, None, error)
                 continue
@@ -181,6 +190,9 @@ class Issuer:
 
 def read_event(text: bytes, *, now: datetime) -> DoseEvent:
     """Return the event of one line. Raises InputError with a problem for each mistake."""
+    if len(text) >= MAX_LINE:
+        vi, en = "Dòng này quá dài: mỗi dòng là một JSON.", "The line is too long: one JSON object a line."
+        raise InputError([Problem("", "line_too_long", vi, en)], code="line_too_long")
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

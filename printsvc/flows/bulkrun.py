@@ -10,16 +10,26 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.form import FormId
 from printsvc.domain.site import Site
-from printsvc.errors import StateError
-from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run, body_digest, write_whole
+from printsvc.errors import RenderError, StateError
+from printsvc.flows.bulk import (
+    MAX_LINE,
+    Draws,
+    Issuer,
+    Line,
+    LineResult,
+    LineStatus,
+    Run,
+    body_digest,
+    write_whole,
+)
 from printsvc.flows.services import FormChoice
 from printsvc.render.draw import RenderSetup
 from printsvc.render.merge import merge_papers
@@ -33,6 +43,12 @@ MERGED: Final = "merged"
 _MERGED_PAPERS: Final = 500
 _BLOCK: Final = 256  # a tenth less time each than 64; more is no faster
 _BLOCKS_A_WORKER: Final = 3
+_CALLED: Final = {
+    "kid": ("signing key", "khóa ký"),
+    "sources": ("state of the forms and fonts", "mẫu giấy hoặc phông chữ"),
+    "sites": ("list of sites (--sites)", "danh sách điểm tiêm (--sites)"),
+    "form": ("form", "mẫu giấy"),
+}
 _CRASHED: Final = {
     "pointer": "",
     "code": "render_crashed",
@@ -71,7 +87,7 @@ class _Work:
 
     lines: list[Line]
     bodies: dict[int, bytes] = field(default_factory=dict)
-    doses: list[str] = field(default_factory=list)
+    doses: dict[int, str] = field(default_factory=dict)
 
 
 def begin(ledger: BulkLedger, wanted: Run) -> Run:
@@ -84,12 +100,13 @@ def begin(ledger: BulkLedger, wanted: Run) -> Run:
     if not stored:
         ledger.begin(_document(wanted))
         return wanted
-    run = _run_of(stored)
+    run = _run_of({"sites": wanted.sites} | dict(stored))  # a folder of before sites were kept takes any
     for one in fields(Run):
         if one.name not in ("secret", "started_at") and getattr(run, one.name) != getattr(wanted, one.name):
+            en, vi = _CALLED.get(one.name, (one.name, one.name))
             raise StateError(
-                f"This folder was begun with another {one.name}: finish it with the same, or use another folder.",
-                vi=f"Thư mục này đã bắt đầu với {one.name} khác: hãy dùng như cũ hoặc chọn thư mục khác.",
+                f"This folder was begun with another {en}: finish it with the same, or use another folder.",
+                vi=f"Thư mục này đã bắt đầu với {vi} khác: hãy dùng như cũ hoặc chọn thư mục khác.",
                 code="other_run",
             )
     return run
@@ -98,7 +115,16 @@ def begin(ledger: BulkLedger, wanted: Run) -> Run:
 def count_lines(file: Path) -> int:
     """Return how many lines have something in them."""
     with file.open("rb") as stream:
-        return sum(1 for line in stream if line.strip())
+        return sum(1 for line in _lines(stream) if line.strip())
+
+
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Give the lines, of one that is too long only its beginning: a file may be one line without end."""
+    while text := stream.readline(MAX_LINE):
+        rest = text
+        while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
+            rest = stream.readline(MAX_LINE)
+        yield text
 
 
 def issue_file(
@@ -116,6 +142,8 @@ def issue_file(
     """
     progress = Progress(count_lines(file))
     _forget_lost_files(ledger, setup.folder)
+    crashed = [row["line"] for row in ledger.rows(LineStatus.INVALID) if _CRASHED["code"] in row["reasons"]]
+    ledger.forget(crashed)  # it may have been the machine
     with _Workers(setup, workers, make_executor or spawn_workers) as crew:
         under_way: set[str] = set()
         deferred: deque[tuple[Line, bytes, str]] = deque()
@@ -125,6 +153,7 @@ def issue_file(
             work = _Work([])
             rows: list[LineResult] = []
             bodies: dict[int, bytes] = {}
+            doses: dict[int, str] = {}
             waiting = len(deferred)
             while len(work.lines) < _BLOCK and len(rows) < _BLOCK:
                 if waiting:
@@ -139,19 +168,21 @@ def issue_file(
                 elif dose_id and (before := ledger.find_dose(dose_id)) is not None:
                     same = LineStatus.REPLAYED if before == body else LineStatus.CONFLICT
                     rows.append(LineResult(line.number, same, dose_id))
-                    bodies[line.number] = body
+                    bodies[line.number], doses[line.number] = body, dose_id
                 else:
                     work.lines.append(line)
                     work.bodies[line.number] = body
                     if dose_id:
                         under_way.add(dose_id)
-                        work.doses.append(dose_id)
+                        work.doses[line.number] = dose_id
             if rows:
-                enter(rows, bodies)
+                enter(rows, bodies, doses)
             return work if work.lines else None
 
-        def enter(results: Sequence[LineResult], bodies: Mapping[int, bytes]) -> None:
-            ledger.enter([_row(result, bodies[result.number]) for result in results])
+        def enter(results: Sequence[LineResult], bodies: Mapping[int, bytes], doses: Mapping[int, str]) -> None:
+            # Of a line that is wrong the sender wants to know the dose all the same.
+            named = [replace(one, dose_id=one.dose_id or doses.get(one.number, "")) for one in results]
+            ledger.enter([_row(result, bodies[result.number]) for result in named])
             progress.done += len(results)
             progress.now += len(results)
             tell(progress)
@@ -164,8 +195,8 @@ def issue_file(
                     continue
                 break
             for work, results in crew.finished():
-                enter(results, work.bodies)
-                under_way.difference_update(work.doses)
+                enter(results, work.bodies, work.doses)
+                under_way.difference_update(work.doses.values())
     write_reports(ledger, setup.folder)
     return progress
 
@@ -269,17 +300,31 @@ class _Workers:
 
     def _apart(self, work: _Work) -> list[LineResult]:
         results: list[LineResult] = []
-        executor = self._new(1)
+        executor = self._new_one()
         try:
             for line in work.lines:
                 try:
                     results += executor.submit(_issue, [line]).result()
                 except BrokenExecutor:
                     results.append(LineResult(line.number, LineStatus.INVALID, reasons=(_CRASHED,)))
-                    executor = self._new(1)
+                    executor.shutdown(wait=True)
+                    executor = self._new_one()
         finally:
             executor.shutdown(wait=True)
         return results
+
+    def _new_one(self) -> Executor:
+        """Return one process that is up. Raises RenderError where none comes up: that is no line's fault."""
+        executor = self._new(1)
+        try:
+            executor.submit(_is_up).result()
+        except BrokenExecutor:
+            executor.shutdown(wait=True)
+            raise RenderError(
+                "The processes that draw end before they have anything to draw: look at memory and disk, run again.",
+                vi="Tiến trình tạo trang dừng ngay khi khởi động: hãy kiểm tra bộ nhớ và đĩa rồi chạy lại.",
+            ) from None
+        return executor
 
     def _new(self, workers: int) -> Executor:
         return self._make_executor(self._setup, workers)
@@ -293,11 +338,20 @@ def spawn_workers(setup: WorkerSetup, workers: int) -> Executor:
 
 
 _issuer: Issuer | None = None
+_not_started: Exception | None = None
 
 
 def _start(setup: WorkerSetup) -> None:
-    start_worker(setup.render)
-    start_issuer(setup, worker_drawer(setup.render))
+    global _not_started
+    try:
+        start_worker(setup.render)
+        start_issuer(setup, worker_drawer(setup.render))
+    except Exception as error:  # else the pool calls itself broken, as if a line had ended the process
+        _not_started = error
+
+
+def _is_up() -> None:
+    """In a process: nothing; that it answers is what one wants to know."""
 
 
 def start_issuer(setup: WorkerSetup, drawer: Draws) -> None:
@@ -310,6 +364,8 @@ def start_issuer(setup: WorkerSetup, drawer: Draws) -> None:
 
 def _issue(lines: Sequence[Line]) -> list[LineResult]:
     """In a process: the results of some lines. A line that takes too long ends the process."""
+    if _not_started is not None:
+        raise _not_started
     assert _issuer is not None, "the process was started by start_issuer"
     in_main_thread = threading.current_thread() is threading.main_thread()
     results: list[LineResult] = []
@@ -327,8 +383,8 @@ def _fresh_lines(file: Path, ledger: BulkLedger, progress: Progress) -> Iterator
     """Give the lines that are not done, with their digests and dose ids ("" where there is none)."""
     with file.open("rb") as stream:
         number = 0
-        known: dict[int, bytes] = {}
-        for text in stream:
+        known: dict[int, tuple[bytes, str]] = {}
+        for text in _lines(stream):
             number += 1
             if number % 1000 == 1:
                 known = ledger.bodies(number, number + 999)
@@ -337,12 +393,17 @@ def _fresh_lines(file: Path, ledger: BulkLedger, progress: Progress) -> Iterator
             body, dose_id = _read_key(text)
             if number not in known:
                 yield Line(number, text), body, dose_id
-            elif known[number] == body:
+            elif known[number][0] == body:
                 progress.done += 1
+            elif known[number][1] not in (LineStatus.ISSUED, LineStatus.HELD):
+                ledger.forget([number])  # it was mended; nothing had come of it
+                yield Line(number, text), body, dose_id
             else:
                 raise StateError(
-                    f"Line {number} is not what it was when this run began.",
-                    vi=f"Dòng {number} đã khác so với lúc bắt đầu.",
+                    f"Line {number} is not what it was when this run began, and it is {known[number][1]}: put it back, "
+                    "and add what is new at the end of the file.",
+                    vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({known[number][1]}): "
+                    "hãy trả lại như cũ, và thêm phần mới vào cuối tệp.",
                     code="other_input",
                 )
 
@@ -351,7 +412,10 @@ def _read_key(text: bytes) -> tuple[bytes, str]:
     try:
         document = json.loads(text)
         dose_id = document["dose_id"]
-        return body_digest(document), dose_id if isinstance(dose_id, str) else ""
+        if not isinstance(dose_id, str):
+            dose_id = ""
+        dose_id.encode()  # half of a surrogate pair can be written in JSON, and nowhere else
+        return body_digest(document), dose_id
     except (ValueError, KeyError, TypeError, RecursionError):
         return body_digest(text.decode("latin-1")), ""
 
@@ -404,4 +468,5 @@ def _run_of(stored: Mapping[str, str]) -> Run:
         sources=stored["sources"],
         issuer=stored["issuer"],
         country=stored["country"],
+        sites=stored["sites"],
     )

@@ -41,7 +41,10 @@ class BulkLedger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=0)
+        try:
+            self._connection = sqlite3.connect(folder / FILE_NAME, isolation_level=None, timeout=0)
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
         try:
             self._execute("PRAGMA locking_mode = EXCLUSIVE")
             self._execute("PRAGMA journal_mode = WAL")
@@ -69,10 +72,10 @@ class BulkLedger:
         """Store rows, all or none of them, in the order of `COLUMNS`."""
         self._all(f"INSERT INTO lines ({COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608 - our own words
 
-    def bodies(self, first: int, last: int) -> dict[int, bytes]:
-        """Return line to body digest of the lines from `first` to `last` that are done."""
-        query = "SELECT line, body FROM lines WHERE line BETWEEN ? AND ?"
-        return dict(self._execute(query, (first, last)).fetchall())
+    def bodies(self, first: int, last: int) -> dict[int, tuple[bytes, str]]:
+        """Return line to (body digest, status) of the lines from `first` to `last` that are done."""
+        query = "SELECT line, body, status FROM lines WHERE line BETWEEN ? AND ?"
+        return {line: (bytes(body), status) for line, body, status in self._execute(query, (first, last))}
 
     def find_dose(self, dose_id: str) -> bytes | None:
         """Return the body digest of the line that the dose's answer comes from."""

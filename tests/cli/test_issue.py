@@ -111,6 +111,16 @@ def test_a_killed_run_goes_on_where_it_was_with_the_same_bytes(
     assert digests(out) == after
 
 
+def test_a_pipe_is_refused_in_a_sentence(data_dir: Path, tmp_path: Path) -> None:
+    """It would be empty when it is read again."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    ended = run("issue", "--in", str(pipe), "--out", str(tmp_path / "out"), PRINTSVC_DATA_DIR=str(data_dir))
+    assert ended.returncode == 1
+    assert b"is no file" in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_a_signer_it_says_so(events: list[dict[str, Any]], tmp_path: Path) -> None:
     file = write(tmp_path / "doses.ndjson", events[:1])
     arguments = ["issue", "--in", str(file), "--out", str(tmp_path / "out")]

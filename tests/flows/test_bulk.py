@@ -19,9 +19,10 @@ from printsvc.credential.batch import verify_request
 from printsvc.credential.keys import LocalSigner, seal_private_key
 from printsvc.credential.trust import make_trust_list
 from printsvc.domain.form import FormId, PageData
-from printsvc.errors import StateError
+from printsvc.domain.site import Site, SiteId
+from printsvc.errors import RenderError, StateError
 from printsvc.flows import bulkrun
-from printsvc.flows.bulk import LineStatus, Run, file_name, opaque_of, write_whole
+from printsvc.flows.bulk import MAX_LINE, LineStatus, Run, file_name, opaque_of, write_whole
 from printsvc.flows.bulkrun import ISSUED, REPORT, Progress, WorkerSetup, begin, issue_file, start_issuer
 from printsvc.flows.services import FormChoice
 from printsvc.render.draw import Drawn, RenderSetup, Way
@@ -46,6 +47,8 @@ class Here(Executor):
     """Works at once; dies where a line says so. `kill_after` raises in the middle of everything, as SIGKILL would."""
 
     kill_after = 10**9
+    kills = True
+    comes_up = True
 
     def __init__(self, setup: WorkerSetup, workers: int) -> None:
         self.setup = setup
@@ -56,7 +59,7 @@ class Here(Executor):
         if self.broken:
             raise BrokenExecutor
         start_issuer(self.setup, TextDrawer())
-        if any(b"KILLS" in line.text for line in args[0]):
+        if not self.comes_up or (self.kills and any(b"KILLS" in line.text for lines in args for line in lines)):
             self.broken = True
             future.set_exception(BrokenExecutor())
             return future
@@ -74,6 +77,8 @@ class Here(Executor):
 @pytest.fixture(autouse=True)
 def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Here, "kill_after", 10**9)
+    monkeypatch.setattr(Here, "kills", True)
+    monkeypatch.setattr(Here, "comes_up", True)
 
 
 @pytest.fixture
@@ -87,14 +92,17 @@ def issue(signer: LocalSigner, run: Run, tmp_path: Path) -> Callable[..., Path]:
     """`issue(lines, folder, run)`: a run over these lines (documents, or bytes as they are); returns the folder."""
     sealed = SealedSigner("dsc", signer.certificate, seal_private_key(signer.private_key, b"open"))
 
-    def begun(lines: list[Any], name: str = "out", wanted: Run = run, workers: int = 2) -> Path:
+    def begun(
+        lines: list[Any], name: str = "out", wanted: Run = run, workers: int = 2, sites: tuple[Site, ...] = ()
+    ) -> Path:
         file = tmp_path / f"{name}.ndjson"
         text = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
         file.write_bytes(b"\n".join(text) + b"\n")
         folder = tmp_path / name
         ledger = BulkLedger(folder)
         try:
-            setup = WorkerSetup(RenderSetup(Path(), Path()), begin(ledger, wanted), sealed, b"open", {}, folder)
+            given: dict[str, Site] = {site.site_id: site for site in sites}
+            setup = WorkerSetup(RenderSetup(Path(), Path()), begin(ledger, wanted), sealed, b"open", given, folder)
             told: list[tuple[int, int]] = []
 
             def tell(progress: Progress) -> None:
@@ -194,7 +202,10 @@ def test_a_dose_that_comes_again_gets_no_second_certificate(issue: Callable[...,
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 7])
-def test_a_run_that_is_cut_short_goes_on_with_the_same_bytes(issue: Callable[..., Path], after: int) -> None:
+def test_a_run_that_is_cut_short_goes_on_with_the_same_bytes(
+    issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    monkeypatch.setattr(bulkrun, "_BLOCK", 64)
     lines = events(600)
     lines[40] = lines[39]
     whole = issue(lines, "whole")
@@ -240,14 +251,56 @@ def test_lines_may_be_added_but_not_changed(issue: Callable[..., Path]) -> None:
     assert caught.value.code == "other_input"
 
 
-@pytest.mark.parametrize("name", ["kid", "sources", "issuer", "country"])
-def test_another_key_or_form_is_refused_for_half_a_folder(issue: Callable[..., Path], run: Run, name: str) -> None:
+def test_a_line_of_which_nothing_came_may_be_mended_in_place(issue: Callable[..., Path]) -> None:
+    lines = events(4)
+    wrong = json.loads(json.dumps(lines[1]))
+    wrong["dose"]["lot"] = ""
+    folder = issue([lines[0], wrong, b"no JSON", lines[3]])
+    assert [(one["line"], one["dose_id"]) for one in told(folder)] == [(2, lines[1]["dose_id"]), (3, None)]
+    issue(lines)
+    assert told(folder) == []
+    assert len(papers(folder)) == 4
+
+
+def test_a_dose_id_that_no_text_can_hold_stops_no_other_line(issue: Callable[..., Path]) -> None:
+    lines = events(2)
+    folder = issue([lines[0], b'{"dose_id": "\\ud800"}', lines[1]])
+    assert [(one["line"], one["dose_id"], one["outcome"]) for one in told(folder)] == [(2, None, "invalid")]
+    assert len(papers(folder)) == 2
+
+
+@pytest.mark.parametrize("longer", [0, 1, 1 << 20, 3 << 20])
+def test_a_line_without_end_is_one_line_that_is_too_long(issue: Callable[..., Path], longer: int) -> None:
+    lines = events(2)
+    folder = issue([lines[0], b"[" + b" " * (MAX_LINE - 1 + longer), lines[1]])
+    assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [(2, "line_too_long")]
+    assert len(papers(folder)) == 2
+
+
+def test_with_a_list_of_sites_no_paper_has_an_id_for_a_name(issue: Callable[..., Path], run: Run) -> None:
+    lines = events(12)
+    here = lines[0]["site_id"]
+    site = Site(SiteId(here), "Trạm Y tế", "SỞ Y TẾ")
+    folder = issue(lines, sites=(site,), wanted=replace(run, sites="one"))
+    others = [number for number, line in enumerate(lines, 1) if line["site_id"] != here]
+    assert others
+    assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [(n, "unknown_site") for n in others]
+    assert all("Trạm Y tế".encode() in paper for paper in papers(folder).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("kid", "signing key"), ("sources", "forms"), ("issuer", "issuer"), ("country", "country"), ("sites", "--sites")],
+)
+def test_another_key_or_form_is_refused_for_half_a_folder(
+    issue: Callable[..., Path], run: Run, name: str, said: str
+) -> None:
     lines = events(3)
     issue(lines)
     with pytest.raises(StateError) as caught:
         issue(lines, wanted=replace(run, **{name: "XX"}))
     assert caught.value.code == "other_run"
-    assert name in caught.value.en
+    assert said in caught.value.en
     issue(lines, wanted=replace(run, secret=b"\0" * 32, started_at=datetime(2022, 1, 1, tzinfo=UTC)))
 
 
@@ -270,6 +323,23 @@ def test_a_line_that_kills_two_processes_stands_alone(issue: Callable[..., Path]
         (72, "render_crashed"),
     ]
     assert len(papers(folder)) == 148
+    issue(lines)
+    assert len(told(folder)) == 2
+    Here.kills = False  # it was the machine
+    issue(lines)
+    assert told(folder) == []
+    assert len(papers(folder)) == 150
+
+
+def test_where_no_process_comes_up_no_line_is_blamed(issue: Callable[..., Path]) -> None:
+    lines = events(3)
+    Here.comes_up = False
+    with pytest.raises(RenderError):
+        issue(lines)
+    Here.comes_up = True
+    folder = issue(lines)
+    assert told(folder) == []
+    assert len(papers(folder)) == 3
 
 
 @given(st.binary(min_size=32, max_size=32), st.lists(st.text(max_size=20), unique=True, max_size=20))

@@ -59,8 +59,9 @@ class Typesetter:
 
     def set_line(self, text: str) -> tuple[str, int, int]:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
-        if text.isascii():  # numbers and codes, whose words hardly come again
-            pairs = self._pairs[any(map(str.isalpha, text))]
+        is_latin = any(map(str.isalpha, text))
+        if text.isascii() or not is_latin:  # numbers and codes, whose words hardly come again
+            pairs = self._pairs[is_latin]
             found = [*map(pairs.__getitem__, pairwise(text + _END))]
         else:
             stretches = self._stretches
