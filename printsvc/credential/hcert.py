@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeGuard
 
-import deflate
-
 from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.cbor import Tagged, encode_cbor, parse_cbor
 from printsvc.credential.cose import (
@@ -30,7 +28,6 @@ from printsvc.errors import NotHcertError, SigningError
 PREFIX: Final = "HC1:"
 ISS, EXP, IAT, HCERT = 1, 4, 6, -260
 _TAG_DATE_TIME = 0
-_LEVEL: Final = 6  # libdeflate's: as short as zlib's best, in two thirds of its time, and the same on every machine
 _TEXT: Final = frozenset({str})
 _LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _MAX_DATE_TEXT = 40
@@ -88,7 +85,8 @@ def encode_hcerts(
     protected = encode_protected(signer.algorithm, signer.kid)
     signatures = [signer.sign(encode_to_be_signed(protected, one)) for one in claims]
     signed = [encode_cose_sign1(protected, *both) for both in zip(claims, signatures, strict=True)]
-    packed = [bytes(deflate.zlib_compress(one, _LEVEL)) for one in signed]
+    # The poor line sends what this makes as what it was made of, and makes it again: see spooler.compact.
+    packed = [zlib.compress(one, 9) for one in signed]
     return [PREFIX + encode_base45(one) for one in packed]
 
 
