@@ -257,7 +257,7 @@ def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) 
     from printsvc.clock import clock
     from printsvc.flows.keymaking import find_authority, no_authority
     from printsvc.flows.keys import compromised_certificates
-    from printsvc.flows.trust import find_list_signer_document, list_signer_document, open_list_signer
+    from printsvc.flows.trust import list_signer_document, open_list_signer
 
     now, own = clock(), key_folder(settings)
     place, opened_by = _csca_place(settings, csca)
@@ -266,7 +266,7 @@ def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) 
     authority = find_authority(place, opened_by, now, without=compromised)
     if authority is None:
         raise no_authority()
-    before = find_list_signer_document(own, now)
+    before = {one.certificate for one in own.read()}
     signer = open_list_signer(
         own,
         passphrase(settings, own),
@@ -277,7 +277,7 @@ def list_signer(settings: Settings, desk: OpenDesk, as_json: bool, **csca: Any) 
     )
     assert signer is not None
     document = list_signer_document(signer.certificate)
-    new = document != before
+    new = signer.certificate not in before
     said = ("made", "đã tạo") if new else ("is there already", "đã có sẵn")
     kid = document["thumbprint"][:16]
     _tell(
