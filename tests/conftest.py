@@ -57,7 +57,26 @@ hypothesis.settings.load_profile("printsvc")
 _WAIT = ("faults", "spooler/test_system", "lab", "spooler", "app", "cli", "store/test_durability")
 _COMPUTE = ("render", "contract", "flows", "credential", "web")
 
+# Half a minute and more each, two thirds of the whole: marked `long`, so that a quick look can leave them out.
+_LONG = (
+    "faults",
+    "app/test_process",
+    "cli/test_forms",
+    "cli/test_issue",
+    "render/test_compiler",
+    "render/test_forms",
+    "render/test_pool",
+    "render/test_pool_cluster",
+    "render/test_pool_renewal",
+    "render/test_stamp",
+    "render/test_template",
+    "spooler/test_doctor",
+    "spooler/test_system",
+    "store/test_durability",
+)
 
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first and of both kinds in turn, whole files together: no worker is left alone with a long one."""
     root = Path(__file__).parent
@@ -75,6 +94,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for pair in itertools.zip_longest(waiting, others):
         order |= {path: len(order) + at for at, path in enumerate(pair) if path is not None}
     items.sort(key=lambda item: order[item.path])
+    for item in items:
+        if rank(item.path, _LONG) < len(_LONG):
+            item.add_marker(pytest.mark.long)
 
 
 # --- PostgreSQL
