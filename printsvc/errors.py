@@ -24,6 +24,7 @@
         SignerError             no signer can sign now
           ClockAheadError       this machine's clock and the database's differ: none is ended by it
         RenderError             no worker could draw the page
+          FormError(file, line, slot)  a file of the form itself is wrong
           RenderBusyError       too many pages wait: the only one that the sender's patience settles (429)
           SealTimeError         the time stamping authority did not answer
         SiteError
@@ -187,6 +188,18 @@ class ClockAheadError(SignerError):
 
 class RenderError(UnavailableError):
     code = "render_unavailable"
+
+
+class FormError(RenderError):
+    """`file` is the form's file that is wrong; `line` counts from 1, 0 where it is not known; `slot` is "" for none."""
+
+    def __init__(
+        self, en: str, *, vi: str | None = None, file: str = "form.toml", line: int = 0, slot: str = ""
+    ) -> None:
+        super().__init__(en, vi=vi)
+        self.file = file
+        self.line = line
+        self.slot = slot
 
 
 class RenderBusyError(RenderError):

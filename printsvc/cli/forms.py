@@ -39,13 +39,13 @@ def list_forms(as_json: bool) -> None:
     """List the forms, the one of new certificates marked with *."""
     from printsvc.domain.form import FormId
     from printsvc.errors import RenderError
-    from printsvc.render.formfile import find_forms, read_form
+    from printsvc.render.formfile import find_forms, find_unfinished, read_form
     from printsvc.settings import read_settings
 
     templates_dir, _ = _folders()
     chosen = read_settings().form
     broken = False
-    for form_id in find_forms(templates_dir):
+    for form_id in sorted([*find_forms(templates_dir), *find_unfinished(templates_dir)]):
         try:
             form = read_form(templates_dir / form_id, FormId(form_id))
         except RenderError as error:
@@ -130,25 +130,30 @@ def _page_data(path: Path) -> Any:
 @click.argument("names", metavar="[FORM]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a finding.")
 def validate(names: tuple[str, ...], as_json: bool) -> None:
-    """Check FORM, or all forms: every finding with its file, line and slot.
+    """Check FORM, or all forms: every finding with its file, line and slot. What is wrong with one stops no other.
 
     Exit code 0 when nothing is wrong, else 1.
     """
     from dataclasses import asdict
 
     from printsvc.domain.form import FormId
-    from printsvc.render.formcheck import check_form
+    from printsvc.errors import NotFoundError
+    from printsvc.render.formcheck import Finding, check_form
 
     library = _library()
     wrong = False
-    for form_id in names or library.form_ids():
-        findings = check_form(library, FormId(form_id))
+    for form_id in names or sorted([*library.form_ids(), *library.unfinished_ids()]):
+        try:
+            findings = check_form(library, FormId(form_id))
+        except NotFoundError as error:
+            there = ", ".join(library.form_ids())
+            findings = [Finding("", 0, "", "not_found", f"{error.vi} Có: {there}.", f"{error.en} There are: {there}.")]
         wrong = wrong or bool(findings)
         for one in findings:
             if as_json:
                 click.echo(json.dumps({"form": form_id} | asdict(one), ensure_ascii=False))
                 continue
-            where = f"{form_id}/{one.file}" + (f":{one.line}" if one.line else "")
+            where = (f"{form_id}/{one.file}" if one.file else form_id) + (f":{one.line}" if one.line else "")
             slot = f" [{one.slot}]" if one.slot else ""
             click.echo(f"{where}{slot}: {one.en}\n{' ' * len(where)}{slot}  {one.vi}")
         if not findings and not as_json:

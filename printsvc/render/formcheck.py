@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
-from printsvc.errors import InputError, PrintsvcError, RenderError
+from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace
 from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
@@ -50,6 +50,17 @@ class Finding:
 
 def check_form(library: FormLibrary, form_id: FormId) -> list[Finding]:
     """Return all that is wrong with the form; nothing for a sound one. NotFoundError if there is none of that id."""
+    if form_id in library.unfinished_ids():
+        return [
+            Finding(
+                "form.toml",
+                0,
+                "",
+                "missing",
+                "Thư mục này không có form.toml, nên chưa phải là biểu mẫu: hãy thêm tệp, hoặc bỏ thư mục.",
+                "This folder has no form.toml, and so is no form: write one, or take the folder away.",
+            )
+        ]
     return _Check(library, form_id).run()
 
 
@@ -362,6 +373,9 @@ class _Check:
 
     def add_unreadable(self, error: RenderError) -> None:
         """A form that cannot even be loaded: say where form.toml, page.html or style.css is wrong."""
+        if isinstance(error, FormError) and (error.file != "form.toml" or error.line):
+            self.add(error.file, error.line, "form", error.vi, error.en, slot=error.slot)
+            return
         cause = error.__cause__
         line = getattr(cause, "lineno", None)
         if line is not None:  # Jinja2's, of page.html

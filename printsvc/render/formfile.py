@@ -12,7 +12,7 @@ from typing import Any
 
 from printsvc.domain.form import FormId
 from printsvc.domain.seal import SealPlace
-from printsvc.errors import RenderError
+from printsvc.errors import FormError, RenderError
 
 _POINTS_PER_INCH = 72
 MIN_SEAL_PT = 18
@@ -135,6 +135,43 @@ def find_forms(templates_dir: Path) -> list[FormId]:
     )
 
 
+def find_unfinished(templates_dir: Path) -> list[FormId]:
+    """Return the ids, sorted, of the folders that stand where a form's folder stands and have no form.toml."""
+    folders = (folder for folder in templates_dir.glob("*/*") if folder.is_dir())
+    return sorted(
+        FormId(folder.relative_to(templates_dir).as_posix())
+        for folder in folders
+        if not folder.name.startswith((".", "_"))
+        and not folder.parent.name.startswith((".", "_"))
+        and not (folder / "form.toml").exists()
+    )
+
+
+def read_form_text(folder: Path, form_id: str, name: str) -> str:
+    """Return the text of one of the form's files; FormError if it is not there or is not UTF-8."""
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise broken_form(
+            form_id,
+            f"{name} is not UTF-8 from line {line} on: save it as UTF-8",
+            vi=f"{name} không phải UTF-8 từ dòng {line}: hãy lưu tệp ở dạng UTF-8",
+            file=name,
+            line=line,
+        ) from error
+    except OSError as error:
+        raise missing_file(form_id, name, error) from error
+
+
+def missing_file(form_id: str, name: str, error: OSError | None = None) -> FormError:
+    """Return the error of a file of the form that is not there, or that this user may not read."""
+    if error is None or isinstance(error, FileNotFoundError):
+        return broken_form(form_id, f"{name} is not there", vi=f"không có tệp {name}", file=name)
+    why = error.strerror or type(error).__name__
+    return broken_form(form_id, f"{name} cannot be read: {why}", vi=f"không đọc được {name}: {why}", file=name)
+
+
 def read_sound_forms(templates_dir: Path) -> tuple[Form, ...]:
     """Return the forms that printed text is compared by; a broken one elsewhere in the folder stops nobody."""
     found = []
@@ -145,22 +182,23 @@ def read_sound_forms(templates_dir: Path) -> tuple[Form, ...]:
 
 
 def read_form(folder: Path, form_id: FormId) -> Form:
-    """Return the form in `folder`; RenderError if its form.toml is missing, wrong or of another id."""
+    """Return the form in `folder`; FormError if its form.toml is missing, wrong or of another id."""
+    text = read_form_text(folder, form_id, "form.toml")
     try:
-        form = _form_of(tomllib.loads((folder / "form.toml").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _broken(form_id, f"{type(error).__name__}: {error}") from error
+        form = _form_of(tomllib.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise broken_form(form_id, f"{type(error).__name__}: {error}") from error
     if form.form_id != form_id:
-        raise _broken(form_id, f"it calls itself {form.form_id}")
+        raise broken_form(form_id, f"it calls itself {form.form_id}")
     for slot in form.slots.values():
         if not slot.sizes_pt or list(slot.sizes_pt) != sorted(slot.sizes_pt, reverse=True) or slot.max_lines < 1:
-            raise _broken(form_id, f"slot {slot.name}: sizes must fall, and there is at least one line")
+            raise broken_form(form_id, f"slot {slot.name}: sizes must fall, and there is at least one line")
     quiet = 2 * form.qr.quiet_modules * form.qr.module_dots
     for place in form.qr.places:
         if form.qr.side_dots(place.max_version) + quiet > place.side_dots:
-            raise _broken(form_id, f"the QR place {place.name} is too small for version {place.max_version}")
+            raise broken_form(form_id, f"the QR place {place.name} is too small for version {place.max_version}")
     if form.seal is not None and not _is_inside(form, form.seal):
-        raise _broken(form_id, "the seal is not on the page")
+        raise broken_form(form_id, "the seal is not on the page")
     return form
 
 
@@ -213,5 +251,14 @@ def _form_of(table: dict[str, Any]) -> Form:
     )
 
 
-def _broken(form_id: str, why: str) -> RenderError:
-    return RenderError(f"The form {form_id} is broken: {why}.", vi=f"Biểu mẫu {form_id} bị lỗi: {why}.")
+def broken_form(
+    form_id: str, why: str, *, vi: str = "", file: str = "form.toml", line: int = 0, slot: str = ""
+) -> FormError:
+    """Return the error of a form whose own files are wrong: `why` is about them, never about anybody's data."""
+    return FormError(
+        f"The form {form_id} is broken: {why}.",
+        vi=f"Biểu mẫu {form_id} bị lỗi: {vi or why}.",
+        file=file,
+        line=line,
+        slot=slot,
+    )

@@ -28,7 +28,7 @@ from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import InputError, NotFoundError, Problem, RenderError
 from printsvc.render.fit import find_tight
 from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
-from printsvc.render.formfile import Form, Slot, find_forms, read_form
+from printsvc.render.formfile import Form, Slot, find_forms, find_unfinished, missing_file, read_form, read_form_text
 from printsvc.render.qr import QrMatrix, encode_qr
 
 _MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -119,6 +119,10 @@ class FormLibrary:
         """Return the ids of all forms, sorted."""
         return find_forms(self._templates_dir)
 
+    def unfinished_ids(self) -> list[FormId]:
+        """Return the ids, sorted, of the folders that would be forms but have no form.toml."""
+        return find_unfinished(self._templates_dir)
+
     def form(self, form_id: FormId) -> Form:
         """Return the form; NotFoundError if there is none of that id, RenderError if it is broken."""
         return self._get(form_id).form
@@ -202,11 +206,11 @@ class FormLibrary:
 
         form = read_form(folder, form_id)
         try:
-            template = self._environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
-            style = (folder / "style.css").read_text(encoding="utf-8")
-            assets = {name: (folder / Path(name).name).read_bytes() for name in form.assets}
-        except (OSError, TemplateError) as error:
+            template = self._environment.from_string(read_form_text(folder, form_id, "page.html"))
+        except TemplateError as error:
             raise _form_error(form_id, error) from error
+        style = read_form_text(folder, form_id, "style.css")
+        assets = {name: _read_asset(folder, form_id, name) for name in form.assets}
         loaded = _Loaded(form, template, assets)
         loaded.font_config = FontConfiguration()
         fetcher = _Fetcher(self._faces, {f"form:{name}": data for name, data in assets.items()})
@@ -289,6 +293,13 @@ class FormLibrary:
     def _can_draw(self, character: str) -> bool:
         # Format characters (bidi, zero width, soft hyphen) are drawn as nothing, or turn the line round: no paper.
         return ord(character) in self._glyphs and unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp")
+
+
+def _read_asset(folder: Path, form_id: str, name: str) -> bytes:
+    try:
+        return (folder / Path(name).name).read_bytes()
+    except OSError as error:
+        raise missing_file(form_id, Path(name).name, error) from error
 
 
 @cache

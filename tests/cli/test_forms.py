@@ -95,6 +95,31 @@ def test_a_sound_form_is_ok_and_a_spoilt_one_is_not(own: Path) -> None:
     }
 
 
+def test_one_bad_form_leaves_no_other_unchecked(own: Path) -> None:
+    shutil.copytree(own / TRAVEL, own / "a4" / "0-bytes")
+    toml = own / "a4" / "0-bytes" / "form.toml"
+    toml.write_text(toml.read_text("utf-8").replace(TRAVEL, "a4/0-bytes", 1), "utf-8")
+    page = own / "a4" / "0-bytes" / "page.html"
+    page.write_bytes(b"<!-- \n\xff -->" + page.read_bytes())
+    shutil.copytree(own / TRAVEL, own / "a4" / "1-bare")
+    (own / "a4" / "1-bare" / "form.toml").unlink()
+    (own / "README").mkdir()
+    code, out, err = forms("validate", templates=own)
+    assert (code, err) == (1, "")
+    assert "a4/0-bytes/page.html:2: The form a4/0-bytes is broken: page.html is not UTF-8 from line 2 on" in out
+    assert "page.html không phải UTF-8 từ dòng 2" in out
+    assert "a4/1-bare/form.toml: This folder has no form.toml" in out
+    assert out.endswith(f"{TRAVEL}: ok\n")
+    code, out, err = forms("list", templates=own)
+    assert code == 1
+    assert TRAVEL in out
+    assert "a4/1-bare: The form a4/1-bare is broken: form.toml is not there." in err
+    code, out, err = forms("validate", "a9/1", TRAVEL, templates=own)
+    assert (code, err) == (1, "")
+    assert f"a9/1: There is no such form. There are: a4/0-bytes, {TRAVEL}." in out
+    assert out.endswith(f"{TRAVEL}: ok\n")
+
+
 def test_a_form_is_compiled(own: Path) -> None:
     code, out, err = forms("compile", templates=own)
     assert (code, err) == (0, "")
