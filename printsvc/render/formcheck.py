@@ -18,6 +18,7 @@ from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace
+from printsvc.render.formstyle import check_braces, check_fonts, engine_warnings, own_families, split_warning
 from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
 from printsvc.render.pagesyntax import check_syntax, line_of_slot
 from printsvc.render.scan import read_codes
@@ -61,7 +62,10 @@ def check_form(library: FormLibrary, form_id: FormId) -> list[Finding]:
                 "This folder has no form.toml, and so is no form: write one, or take the folder away.",
             )
         ]
-    return _Check(library, form_id).run()
+    check = _Check(library, form_id)
+    with engine_warnings() as warnings:
+        check.run(warnings)
+    return check.findings()
 
 
 class _Check:
@@ -72,13 +76,17 @@ class _Check:
         self.found: dict[tuple[str, str, str, str], Finding] = {}
         self.texts = {name: _read(self.folder / name) for name in ("form.toml", "page.html", "style.css")}
 
-    def run(self) -> list[Finding]:
+    def run(self, warnings: list[str]) -> None:
+        """Look at everything; `warnings` are the layout engine's, as they come."""
         self.check_texts()
+        self.library.forget(self.form_id)  # what was loaded before has been warned of before
         try:
             form = self.library.form(self.form_id)
         except RenderError as error:
             self.add_unreadable(error)
-            return self.findings()
+            return
+        self.add_warnings("style.css", warnings, self.library.face_count)
+        warnings.clear()
         for name in form.assets:
             self.check_outside(name, _read(self.folder / Path(name).name))
         self.check_qr(form)
@@ -90,7 +98,7 @@ class _Check:
             if not self.found:
                 self.check_drawn(form, sample)
         self.check_conditions(form)
-        return self.findings()
+        self.add_warnings("page.html", warnings)
 
     def findings(self) -> list[Finding]:
         return sorted(self.found.values(), key=lambda one: (one.file, one.line, one.slot, one.code))
@@ -101,7 +109,12 @@ class _Check:
     # --- what is written
 
     def check_texts(self) -> None:
+        own = own_families(self.texts["style.css"])
+        for fault in check_braces(self.texts["style.css"]):
+            self.add("style.css", fault.line, fault.code, fault.vi, fault.en)
         for name in ("page.html", "style.css"):
+            for fault in check_fonts(self.texts[name], self.library.families, own=own):
+                self.add(name, fault.line, fault.code, fault.vi, fault.en)
             self.check_outside(name, self.texts[name])
             for number, line in _lines(self.texts[name]):
                 if _COLOUR.search(line):
@@ -370,6 +383,16 @@ class _Check:
         page = self.texts["page.html"]
         line = line_of_slot(page, name) or self.line_of("page.html", f'"{name.rpartition(".")[2]}"')
         self.add("page.html", line, code, vi, en, slot=rule)
+
+    def add_warnings(self, file: str, warnings: list[str], lines_before: int = 0) -> None:
+        """What the layout engine says of the style sheet or the page, which has so many lines before the form's own."""
+        for message in warnings:
+            line, quoted, said = split_warning(message)
+            if file == "page.html":  # there a line is that of a style attribute
+                line = self.line_of(file, quoted, quoted.split(":")[0] + ":") if quoted else 0
+            self.add(
+                file, max(0, line - lines_before), "engine", f"WeasyPrint cảnh báo: {said}", f"WeasyPrint warns: {said}"
+            )
 
     def add_unreadable(self, error: RenderError) -> None:
         """A form that cannot even be loaded: say where form.toml, page.html or style.css is wrong."""

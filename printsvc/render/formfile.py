@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from printsvc.domain.form import FormId
 from printsvc.domain.seal import SealPlace
 from printsvc.errors import FormError, RenderError
 
 _POINTS_PER_INCH = 72
+_KEYS: Final[Mapping[str, frozenset[str]]] = {
+    "": frozenset(
+        ("id", "version", "languages", "doses", "more_doses", "pages", "assets", "title", "size", "qr", "slots", "seal")
+    ),
+    "title": frozenset(("vi", "en")),
+    "size": frozenset(("media", "width_pt", "height_pt")),
+    "qr": frozenset(("level", "min_version", "max_version", "module_dots", "quiet_modules", "dpi", "places")),
+    "qr.places": frozenset(("name", "left_dots", "top_dots", "side_dots", "max_version")),
+    "seal": frozenset(("left_pt", "top_pt", "width_pt", "height_pt", "page")),
+}
+_SLOT_KEYS: Final = frozenset(("of", "sizes_pt", "max_lines", "required"))
 MIN_SEAL_PT = 18
 """A seal of three lines that is less high could not be read."""
 
@@ -185,7 +198,9 @@ def read_form(folder: Path, form_id: FormId) -> Form:
     """Return the form in `folder`; FormError if its form.toml is missing, wrong or of another id."""
     text = read_form_text(folder, form_id, "form.toml")
     try:
-        form = _form_of(tomllib.loads(text))
+        table = tomllib.loads(text)
+        _check_keys(table, text, form_id)
+        form = _form_of(table)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise broken_form(form_id, f"{type(error).__name__}: {error}") from error
     if form.form_id != form_id:
@@ -200,6 +215,55 @@ def read_form(folder: Path, form_id: FormId) -> Form:
     if form.seal is not None and not _is_inside(form, form.seal):
         raise broken_form(form_id, "the seal is not on the page")
     return form
+
+
+def _check_keys(table: dict[str, Any], text: str, form_id: str) -> None:
+    """FormError for the first key that nothing reads: a slip of the pen would be taken for "not said"."""
+    for header, entry, known in _tables(table):
+        for key in entry:
+            if key in known:
+                continue
+            near = difflib.get_close_matches(key, known, 1)
+            line = _line_of_key(text, header, key)
+            slot = header.removeprefix("slots.") if header.startswith("slots.") else ""
+            raise broken_form(
+                form_id,
+                f"there is no key {key} in [{header}]" + (f", but there is {near[0]}" if near else ""),
+                vi=f"không có mục {key} trong [{header}]" + (f", nhưng có {near[0]}" if near else ""),
+                line=line,
+                slot=slot,
+            )
+
+
+def _tables(table: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], frozenset[str]]]:
+    """Every table of a form.toml with its header's name and the keys that it may have."""
+    yield "", table, _KEYS[""]
+    for header in ("title", "size", "qr", "seal"):
+        if isinstance(table.get(header), dict):
+            yield header, table[header], _KEYS[header]
+    qr, slots = table.get("qr"), table.get("slots")
+    places = qr.get("places") if isinstance(qr, dict) else None
+    for place in places if isinstance(places, list) else ():
+        if isinstance(place, dict):
+            yield "qr.places", place, _KEYS["qr.places"]
+    for name, entry in slots.items() if isinstance(slots, dict) else ():
+        if isinstance(entry, dict):
+            yield f"slots.{name}", entry, _SLOT_KEYS
+
+
+def _line_of_key(text: str, header: str, key: str) -> int:
+    """Where a table of that name has the key, or the table itself begins; 0 where the text is written otherwise."""
+    at, current = 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        begun = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", line)
+        if begun:
+            current = re.sub(r"[\"']", "", begun[1])
+            if current == f"{header}.{key}".lstrip("."):
+                return number
+            at = number if current == header and not at else at
+        elif current == header and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[=.]", line):
+            return number
+    return at
 
 
 def _is_inside(form: Form, place: SealPlace) -> bool:

@@ -123,6 +123,20 @@ class FormLibrary:
         """Return the ids, sorted, of the folders that would be forms but have no form.toml."""
         return find_unfinished(self._templates_dir)
 
+    @property
+    def families(self) -> list[str]:
+        """The font families that a page may be drawn with, sorted."""
+        return sorted({face.family for face in self._faces})
+
+    @property
+    def face_count(self) -> int:
+        """How many lines stand before a form's own style sheet, one for each face."""
+        return len(self._faces)
+
+    def forget(self, form_id: FormId) -> None:
+        """Load the form anew when it is asked for next."""
+        self._loaded.pop(form_id, None)
+
     def form(self, form_id: FormId) -> Form:
         """Return the form; NotFoundError if there is none of that id, RenderError if it is broken."""
         return self._get(form_id).form

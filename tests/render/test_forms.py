@@ -443,6 +443,16 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
         "colour",
         "",
     ),
+    ("form.toml", "max_lines = 3\nrequired", "max_line = 3\nrequired", "form.toml", "form", "full_name"),
+    ("form.toml", "quiet_modules = 4", "quiet_modules = 4\nquite_modules = 4", "form.toml", "form", ""),
+    ("form.toml", "media =", "color = 'black'\nmedia =", "form.toml", "form", ""),
+    ("style.css", "{ font-family: 'Tinos' }", "{ font-family: Arial, 'Tinos' }", "style.css", "font", ""),
+    ("style.css", ".en { font-size: 6.5pt;", ".en { font: bold 6.5pt/1.4 Noto Sans, Tinos;", "style.css", "font", ""),
+    ("style.css", "line-height: 1.44", "line-height: 1,44", "style.css", "engine", ""),
+    ("style.css", ".mono {", ".x { widht: 3mm } .mono {", "style.css", "engine", ""),
+    ("style.css", ".mono {", ".x { color: #000\n.mono {", "style.css", "brace", ""),
+    ("page.html", "<body", '<body style="line-height: 1,44"', "page.html", "engine", ""),
+    ("page.html", "<body", "<body style=\"font-family: 'Arial'\"", "page.html", "font", ""),
     ("sample.json", '"sex"', '"sox"', "sample.json", "missing", "sex"),
     ("sample.json", '"copy_number": 1,', '"copy_number": 1', "sample.json", "json", ""),
     ("sample.json", "Nữ / Female", "Nữ / ☂", "sample.json", "glyph", "sex"),
@@ -465,9 +475,22 @@ def test_what_is_wrong_with_a_form_is_said_with_its_place(
     lines = [written[one.line - 1] for one in found if one.line]
     if code != "missing":  # what is not there has no line
         assert lines
-    if slot:
+    if file == "form.toml" and code == "form" and "max_line =" in new:
+        assert lines == ["max_line = 3"]
+        assert "there is no key max_line in [slots.full_name], but there is max_lines" in found[0].en
+    elif slot:
         assert all(slot in line for line in lines)
-    elif where == file and code in ("outside", "colour", "glyph", "tags", "dots", "qr_quiet", "qr_module"):
+    elif where == file and code in (
+        "outside",
+        "colour",
+        "glyph",
+        "tags",
+        "dots",
+        "qr_quiet",
+        "qr_module",
+        "font",
+        "engine",
+    ):
         assert any(new in line for line in lines)
 
 
