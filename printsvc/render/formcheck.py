@@ -18,6 +18,7 @@ from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace
+from printsvc.render.formplaces import find_overlaps, holds_symbol
 from printsvc.render.formstyle import check_braces, check_fonts, engine_warnings, own_families, split_warning
 from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
 from printsvc.render.pagesyntax import check_syntax, line_of_slot
@@ -322,13 +323,28 @@ class _Check:
         if codes != [sample["qr"]]:
             self.add("page.html", 0, "qr_unread", "Không đọc được mã QR đã in.", "The drawn QR does not read back.")
         self.check_places(form, sample)
+        self.check_overlaps(form, [sample, *list(_variants(form, sample))[-2:]])  # the fullest ones
+
+    def check_overlaps(self, form: Form, pages: list[PageData]) -> None:
+        """No slot stands on another one; what is so in many rows is told once."""
+        told = set()
+        for page in pages:
+            _, boxes = boxes_of(self.library.lay_out(self.form_id, page))
+            for one in find_overlaps(form, boxes, self.library._check(form, page)):
+                pair = form.rule(one.first).name, form.rule(one.second).name
+                if pair in told:
+                    continue
+                told.add(pair)
+                size = f"{one.width_mm:.1f} x {one.height_mm:.1f} mm"
+                vi, en = f"Ô này đè lên ô {pair[0]}: {size}.", f"It stands on the slot {pair[0]}: {size} are shared."
+                self.add_slot(one.second, "overlap", vi, en)
 
     def check_places(self, form: Form, sample: PageData) -> None:
         scale = _POINTS_PER_INCH / form.qr.dpi
         images, boxes = boxes_of(self.library.lay_out(self.form_id, sample))
         drawn: list[tuple[int, QrPlace]] = []
         for place in form.qr.places:
-            page = next((at for at, box in images if _holds(place, box, scale)), None)
+            page = next((at for at, box in images if holds_symbol(place, box, scale)), None)
             if page is None:
                 self.add(
                     "page.html",
@@ -461,17 +477,6 @@ def _variants(form: Form, sample: PageData) -> Iterator[PageData]:
 
 def _changed(page: PageData, **values: Any) -> PageData:
     return cast(PageData, {**page, **values})
-
-
-def _holds(place: QrPlace, box: tuple[float, float, float, float], scale: float) -> bool:
-    """Whether the picture stands in the middle of the place, on its dots."""
-    left, top, right, bottom = (value / scale for value in box)
-    inset = (place.side_dots - (right - left)) / 2
-    return (
-        abs(left - place.left_dots - inset) < 0.6
-        and abs(top - place.top_dots - inset) < 0.6
-        and all(abs(value - round(value)) < 0.02 for value in (left, top, right, bottom))
-    )
 
 
 def _read(path: Path) -> str:

@@ -453,6 +453,8 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ("style.css", ".mono {", ".x { color: #000\n.mono {", "style.css", "brace", ""),
     ("page.html", "<body", '<body style="line-height: 1,44"', "page.html", "engine", ""),
     ("page.html", "<body", "<body style=\"font-family: 'Arial'\"", "page.html", "font", ""),
+    ("page.html", "id_masked, 152, 211.2,", "id_masked, 130, 211.2,", "page.html", "overlap", "id_masked"),
+    ("page.html", "id_masked, 152, 211.2,", "id_masked, 151.8, 211.2,", "", "", ""),
     ("sample.json", '"sex"', '"sox"', "sample.json", "missing", "sex"),
     ("sample.json", '"copy_number": 1,', '"copy_number": 1', "sample.json", "json", ""),
     ("sample.json", "Nữ / Female", "Nữ / ☂", "sample.json", "glyph", "sex"),
@@ -492,6 +494,15 @@ def test_what_is_wrong_with_a_form_is_said_with_its_place(
         "engine",
     ):
         assert any(new in line for line in lines)
+
+
+def test_slots_that_overlap_in_every_row_are_told_once(tmp_path: Path, fonts: Path) -> None:
+    closer = {"style.css": [("margin-top: -0.35mm", "margin-top: -2.5mm")]}
+    findings = check_form(FormLibrary(copy_form(tmp_path, A5, closer), fonts), A5)
+    assert [(one.code, one.slot) for one in findings if one.slot.startswith("rows.")] == [
+        ("overlap", "rows.*.manufacturer")
+    ]
+    assert "the slot rows.*.product: 23.0 x 2.5 mm" in findings[-1].en
 
 
 def test_a_form_that_is_not_there_cannot_be_checked(library: FormLibrary) -> None:
