@@ -54,7 +54,7 @@ from printsvc.render.cluster import cluster_executor
 from printsvc.render.draw import PageCounts, RenderSetup, sources_digest
 from printsvc.render.fonts import find_face, load_fonts
 from printsvc.render.formbytes import compiled_bytes
-from printsvc.render.formfile import read_form, read_sound_forms
+from printsvc.render.formfile import read_chosen_form, read_form, read_sound_forms
 from printsvc.render.pool import RenderPool
 from printsvc.render.qr import alphanumeric_capacity
 from printsvc.settings import Settings, read_settings
@@ -243,7 +243,7 @@ def seal_book(settings: Settings, store: Store) -> SealBook | None:
 
 def choose_form(settings: Settings) -> FormChoice:
     """Return the form of new certificates. Raises RenderError where it is not there or broken."""
-    form = read_form(settings.templates_dir / settings.form, FormId(settings.form))
+    form = read_chosen_form(settings.templates_dir, settings.form)
     return FormChoice(form.form_id, form.media, alphanumeric_capacity(form.qr.level, form.qr.max_version))
 
 

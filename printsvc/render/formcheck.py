@@ -17,9 +17,18 @@ from typing import Any, Final, cast
 from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
 from printsvc.render.fastqr import alphanumeric_capacity
-from printsvc.render.formfile import Form, QrPlace
+from printsvc.render.formfile import Form, QrPlace, read_form, read_form_text
 from printsvc.render.formplaces import find_overlaps, holds_symbol
-from printsvc.render.formstyle import check_braces, check_fonts, engine_warnings, own_families, split_warning
+from printsvc.render.formstyle import (
+    check_braces,
+    check_colours,
+    check_fonts,
+    check_loads,
+    check_outside,
+    engine_warnings,
+    own_families,
+    split_warning,
+)
 from printsvc.render.pagedoc import PageScan, boxes_of, draw_pages, is_tagged, scan_html
 from printsvc.render.pagesyntax import check_syntax, line_of_slot
 from printsvc.render.scan import read_codes
@@ -30,12 +39,6 @@ _QUIET_MODULES: Final = 4
 _POINTS_PER_INCH: Final = 72
 _INK: Final = 128  # darker than that is ink on a 1-bit printer
 _MODULE_MM: Final = 0.35  # below it, readers fail often (docs/forms.md)
-_OUTSIDE: Final = re.compile(
-    r"""(?:https?|ftp|file|data|blob):|(?:src|href)\s*=\s*["']?\s*//|url\(\s*["']?\s*//|@import""", re.IGNORECASE
-)
-_NAMESPACE: Final = re.compile(r"""xmlns(:\w+)?\s*=\s*("[^"]*"|'[^']*')""")
-_COLOUR: Final = re.compile(r"#(?!(?:0{3,8}|f{3,8})\b)[0-9a-f]{3,8}\b|\b(?:rgba?|hsla?)\(|\bopacity\s*:", re.IGNORECASE)
-_LINE_IN_TOML: Final = re.compile(r"\(at line (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class _Check:
         self.check_texts()
         self.library.forget(self.form_id)  # what was loaded before has been warned of before
         try:
+            self.check_assets("style.css", read_form(self.folder, self.form_id).assets)
             form = self.library.form(self.form_id)
         except RenderError as error:
             self.add_unreadable(error)
@@ -96,6 +100,7 @@ class _Check:
         if sample is not None:
             for page in _variants(form, sample):
                 self.check_slots(form, page)
+            self.check_assets("page.html", form.assets)
             if not self.found:
                 self.check_drawn(form, sample)
         self.check_conditions(form)
@@ -117,15 +122,8 @@ class _Check:
             for fault in check_fonts(self.texts[name], self.library.families, own=own):
                 self.add(name, fault.line, fault.code, fault.vi, fault.en)
             self.check_outside(name, self.texts[name])
-            for number, line in _lines(self.texts[name]):
-                if _COLOUR.search(line):
-                    self.add(
-                        name,
-                        number,
-                        "colour",
-                        "Chỉ dùng màu đen và trắng: máy in 1 bit làm vỡ màu xám.",
-                        "Only black and white: a 1-bit printer breaks a tint up.",
-                    )
+            for fault in check_colours(self.texts[name]):
+                self.add(name, fault.line, fault.code, fault.vi, fault.en)
 
     def check_conditions(self, form: Form) -> None:
         """The page depends on data in no way that a stamp could not know of."""
@@ -134,16 +132,14 @@ class _Check:
             if misuse.line not in told:
                 self.add("page.html", misuse.line, "condition", misuse.vi, misuse.en)
 
+    def check_assets(self, name: str, assets: tuple[str, ...]) -> None:
+        """Whatever is asked for by `form:FILE` is among the assets, and no font."""
+        for fault in check_loads(self.texts[name], assets):
+            self.add(name, fault.line, fault.code, fault.vi, fault.en)
+
     def check_outside(self, name: str, text: str) -> None:
-        for number, line in _lines(text):
-            if _OUTSIDE.search(_NAMESPACE.sub("", line)):
-                self.add(
-                    name,
-                    number,
-                    "outside",
-                    "Biểu mẫu không được tải gì từ bên ngoài.",
-                    "A form may load nothing from outside.",
-                )
+        for fault in check_outside(text):
+            self.add(name, fault.line, fault.code, fault.vi, fault.en)
 
     def check_qr(self, form: Form) -> None:
         qr, file = form.qr, "form.toml"
@@ -220,9 +216,12 @@ class _Check:
 
     def sample(self, form: Form) -> PageData | None:
         """The sample as the form lays it out; None, with the reason among the findings, if it cannot be one."""
-        text = _read(self.folder / "sample.json")
         try:
+            text = read_form_text(self.folder, self.form_id, "sample.json")
             page = json.loads(text)
+        except FormError as error:
+            self.add("sample.json", error.line, "form", error.vi, error.en)
+            return None
         except ValueError as error:
             line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
             self.add("sample.json", line, "json", "Không đọc được JSON.", "It is not JSON.")
@@ -412,20 +411,14 @@ class _Check:
 
     def add_unreadable(self, error: RenderError) -> None:
         """A form that cannot even be loaded: say where form.toml, page.html or style.css is wrong."""
-        if isinstance(error, FormError) and (error.file != "form.toml" or error.line):
-            self.add(error.file, error.line, "form", error.vi, error.en, slot=error.slot)
+        if isinstance(error, FormError):
+            if not any(one.file == error.file and one.code == "asset" for one in self.found.values()):
+                self.add(error.file, error.line, "form", error.vi, error.en, slot=error.slot)
             return
-        cause = error.__cause__
-        line = getattr(cause, "lineno", None)
-        if line is not None:  # Jinja2's, of page.html
-            self.add("page.html", line, "template", f"Lỗi cú pháp: {cause}", f"Syntax error: {cause}")
-            return
-        at = _LINE_IN_TOML.search(error.en)
-        named = re.search(r"slot (\S+):|place (\S+) is|KeyError: '(\w+)'", error.en)
-        number = int(at[1]) if at else 0
-        if named and not at:
-            number = self.line_of_rule(named[1]) if named[1] else self.line_of("form.toml", f'"{named[2]}"')
-        self.add("form.toml", number, "form", error.vi, error.en, slot=(named[1] or "") if named else "")
+        cause = error.__cause__  # Jinja2's
+        self.add(
+            "page.html", getattr(cause, "lineno", 0), "template", f"Lỗi cú pháp: {cause}", f"Syntax error: {cause}"
+        )
 
     def add_undrawable(self, error: PrintsvcError) -> None:
         if isinstance(error, InputError):
@@ -445,6 +438,10 @@ class _Check:
             return
         if unknown:
             line = self.line_of("page.html", f".{unknown[1]}")
+            self.add(
+                "page.html", line, "template", f"Dữ liệu không có mục {unknown[1]}.", f"There is no field {unknown[1]}."
+            )
+            return
         why = f" ({error.__cause__})" if line else ""  # Jinja2 names the field, never its text
         self.add("page.html", line, "template", error.vi + why, error.en + why)
 

@@ -200,18 +200,35 @@ def read_form(folder: Path, form_id: FormId) -> Form:
     try:
         table = tomllib.loads(text)
         _check_keys(table, text, form_id)
-        form = _form_of(table)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise broken_form(form_id, f"{type(error).__name__}: {error}") from error
+        form = _form_of(table, text)
+    except KeyError as error:
+        missing = error.args[0]
+        raise broken_form(form_id, f"it has no {missing}", vi=f"thiếu mục {missing}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        line = re.search(r"\(at line (\d+)", str(error))  # tomllib's
+        raise broken_form(
+            form_id, f"form.toml, {type(error).__name__}: {error}", line=int(line[1]) if line else 0
+        ) from error
     if form.form_id != form_id:
         raise broken_form(form_id, f"it calls itself {form.form_id}")
     for slot in form.slots.values():
         if not slot.sizes_pt or list(slot.sizes_pt) != sorted(slot.sizes_pt, reverse=True) or slot.max_lines < 1:
-            raise broken_form(form_id, f"slot {slot.name}: sizes must fall, and there is at least one line")
+            raise _broken_slot(
+                form_id,
+                text,
+                slot.name,
+                "sizes must fall, and there is at least one line",
+                "các cỡ chữ phải giảm dần, và có ít nhất một dòng",
+            )
     quiet = 2 * form.qr.quiet_modules * form.qr.module_dots
     for place in form.qr.places:
         if form.qr.side_dots(place.max_version) + quiet > place.side_dots:
-            raise broken_form(form_id, f"the QR place {place.name} is too small for version {place.max_version}")
+            raise broken_form(
+                form_id,
+                f"the QR place {place.name} is too small for version {place.max_version}",
+                vi=f"chỗ đặt mã QR {place.name} quá nhỏ cho phiên bản {place.max_version}",
+                line=next((at for at, line in enumerate(text.splitlines(), 1) if f'"{place.name}"' in line), 0),
+            )
     if form.seal is not None and not _is_inside(form, form.seal):
         raise broken_form(form_id, "the seal is not on the page")
     return form
@@ -266,6 +283,17 @@ def _line_of_key(text: str, header: str, key: str) -> int:
     return at
 
 
+def read_chosen_form(templates_dir: Path, name: str) -> Form:
+    """Return the form that a setting names; RenderError, with the forms that are there, if it is none; or FormError."""
+    there = find_forms(templates_dir)
+    if name not in there:
+        listed = ", ".join(there) or "—"
+        raise RenderError(
+            f"There is no form {name}. There are: {listed}.", vi=f"Không có biểu mẫu {name}. Có: {listed}."
+        )
+    return read_form(templates_dir / name, FormId(name))
+
+
 def _is_inside(form: Form, place: SealPlace) -> bool:
     return (
         1 <= place.page <= form.pages
@@ -276,18 +304,33 @@ def _is_inside(form: Form, place: SealPlace) -> bool:
     )
 
 
-def _form_of(table: dict[str, Any]) -> Form:
-    size, qr = table["size"], table["qr"]
-    slots = {
-        name: Slot(
+def _broken_slot(form_id: str, text: str, name: str, why: str, vi: str) -> FormError:
+    line = _line_of_key(text, f"slots.{name}", "")
+    return broken_form(form_id, f"slot {name}: {why}", vi=f"ô {name}: {vi}", line=line, slot=name)
+
+
+def _slot_of(name: str, entry: dict[str, Any], form_id: str, text: str) -> Slot:
+    try:
+        return Slot(
             name=name,
-            of=entry.get("of", name),
+            of=str(entry.get("of", name)),
             sizes_pt=tuple(float(size_pt) for size_pt in entry["sizes_pt"]),
             max_lines=int(entry.get("max_lines", 1)),
             required=bool(entry.get("required", False)),
         )
-        for name, entry in table["slots"].items()
-    }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _broken_slot(
+            form_id,
+            text,
+            name,
+            "sizes_pt is a list of numbers, and max_lines a number",
+            "sizes_pt phải là danh sách số, và max_lines là một số",
+        ) from error
+
+
+def _form_of(table: dict[str, Any], text: str) -> Form:
+    size, qr = table["size"], table["qr"]
+    slots = {name: _slot_of(name, entry, table["id"], text) for name, entry in table["slots"].items()}
     return Form(
         form_id=FormId(table["id"]),
         version=table["version"],

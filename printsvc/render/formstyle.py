@@ -1,4 +1,4 @@
-"""What is wrong with a form's style sheet that no drawing tells: a font that is another one, a brace that stays open.
+"""What is wrong in a form's style sheet and page that no drawing tells: tints, another font, a brace that stays open.
 
 What the layout engine itself says of a style sheet it only logs, and leaves the rule out: `engine_warnings` keeps it.
 """
@@ -16,6 +16,12 @@ _COMMENT: Final = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _STRING: Final = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _FONT: Final = re.compile(r"(?<![\w-])font(-family)?\s*:\s*((?:\"[^\"\n]*\"|'[^'\n]*'|[^;}\"'])*)", re.IGNORECASE)
 _FACE: Final = re.compile(r"@font-face\s*\{([^}]*)\}", re.IGNORECASE)
+_ASSET: Final = re.compile(r"""(?<=["'(])form:([^"')\s{]+)""")
+_OUTSIDE: Final = re.compile(
+    r"""(?:https?|ftp|file|data|blob):|(?:src|href)\s*=\s*["']?\s*//|url\(\s*["']?\s*//|@import""", re.IGNORECASE
+)
+_NAMESPACE: Final = re.compile(r"""xmlns(:\w+)?\s*=\s*("[^"]*"|'[^']*')""")
+_COLOUR: Final = re.compile(r"#(?!(?:0{3,8}|f{3,8})\b)[0-9a-f]{3,8}\b|\b(?:rgba?|hsla?)\(|\bopacity\s*:", re.IGNORECASE)
 # What every style sheet may say; the first three are drawn with faces of the manifest (render/fonts.py).
 _GENERIC: Final = frozenset(("sans-serif", "serif", "monospace", "inherit", "initial", "unset", "revert"))
 _PLACE: Final = re.compile(r" at (\d+):\d+")
@@ -30,6 +36,20 @@ class StyleFault:
     code: str
     vi: str
     en: str
+
+
+def check_colours(text: str) -> list[StyleFault]:
+    """Return the lines with anything but black and white."""
+    vi = "Chỉ dùng màu đen và trắng: máy in 1 bit làm vỡ màu xám."
+    en = "Only black and white: a 1-bit printer breaks a tint up."
+    return [StyleFault(at, "colour", vi, en) for at, line in enumerate(text.splitlines(), 1) if _COLOUR.search(line)]
+
+
+def check_outside(text: str) -> list[StyleFault]:
+    """Return the lines that would load something from outside the form."""
+    vi, en = "Biểu mẫu không được tải gì từ bên ngoài.", "A form may load nothing from outside."
+    lines = enumerate(text.splitlines(), 1)
+    return [StyleFault(at, "outside", vi, en) for at, line in lines if _OUTSIDE.search(_NAMESPACE.sub("", line))]
 
 
 def check_fonts(text: str, families: Collection[str], *, own: Collection[str] = ()) -> list[StyleFault]:
@@ -60,6 +80,26 @@ def own_families(style: str) -> set[str]:
     """Return the families that the style sheet's own @font-face rules name."""
     faces = _FACE.findall(_blanked(_COMMENT, style))
     return {_first_family(match[2], shorthand=False) for face in faces for match in _FONT.finditer(face) if match[1]}
+
+
+def check_loads(text: str, assets: Collection[str]) -> list[StyleFault]:
+    """Return where a style sheet or a page asks by `form:FILE` for what is not among the form's assets."""
+    plain = _blanked(_COMMENT, text)
+    there = ", ".join(assets) or "—"
+    found = []
+    for match in _ASSET.finditer(plain):
+        name = match[1]
+        if name in assets:
+            continue
+        line = plain.count("\n", 0, match.start()) + 1
+        if name.casefold().endswith((".ttf", ".otf", ".woff", ".woff2")):
+            vi = f"Biểu mẫu không mang phông chữ riêng ({name}): chỉ dùng phông của fonts/manifest.toml."
+            en = f"A form brings no font of its own ({name}): it is drawn with those of fonts/manifest.toml."
+        else:
+            vi = f"{name} không nằm trong assets của form.toml. Có: {there}."
+            en = f"{name} is not among the assets of form.toml. There are: {there}."
+        found.append(StyleFault(line, "asset", vi, en))
+    return found
 
 
 def check_braces(style: str) -> list[StyleFault]:

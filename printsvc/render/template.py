@@ -28,7 +28,16 @@ from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import InputError, NotFoundError, Problem, RenderError
 from printsvc.render.fit import find_tight
 from printsvc.render.fonts import FontFace, font_bytes, font_face_css, isolate_fontconfig, load_fonts
-from printsvc.render.formfile import Form, Slot, find_forms, find_unfinished, missing_file, read_form, read_form_text
+from printsvc.render.formfile import (
+    Form,
+    Slot,
+    broken_form,
+    find_forms,
+    find_unfinished,
+    missing_file,
+    read_form,
+    read_form_text,
+)
 from printsvc.render.qr import QrMatrix, encode_qr
 
 _MEDIA_TYPES: Final = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -150,10 +159,13 @@ class FormLibrary:
     def sample(self, form_id: FormId) -> PageData:
         """Return the form's own example, `sample.json`: nobody's data."""
         self._get(form_id)
+        name = "sample.json"
         try:
-            return cast(PageData, json.loads((self._templates_dir / form_id / "sample.json").read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise _form_error(form_id, error) from error
+            return cast(PageData, json.loads(read_form_text(self._templates_dir / form_id, form_id, name)))
+        except ValueError as error:
+            line = error.lineno if isinstance(error, json.JSONDecodeError) else 0
+            why, vi = f"{name} is not JSON: {error}", f"{name} không phải JSON: {error}"
+            raise broken_form(form_id, why, vi=vi, file=name, line=line) from error
 
     def render_pdf(self, form_id: FormId, page: PageData) -> bytes:
         """Return the page as a tagged PDF (PDF/UA-1); equal data give equal bytes.
@@ -217,6 +229,7 @@ class FormLibrary:
     def _load(self, form_id: FormId, folder: Path) -> _Loaded:
         import weasyprint  # after isolate_fontconfig
         from weasyprint.text.fonts import FontConfiguration
+        from weasyprint.urls import FatalURLFetchingError
 
         form = read_form(folder, form_id)
         try:
@@ -228,10 +241,14 @@ class FormLibrary:
         loaded = _Loaded(form, template, assets)
         loaded.font_config = FontConfiguration()
         fetcher = _Fetcher(self._faces, {f"form:{name}": data for name, data in assets.items()})
-        with _errors_of(form_id):
+        try:
             loaded.styles = weasyprint.CSS(
                 string=font_face_css(self._faces) + style, font_config=loaded.font_config, url_fetcher=fetcher
             )
+        except (Exception, FatalURLFetchingError) as error:  # nobody's data are in it: all may be told
+            why = f"style.css cannot be used: {error or type(error).__name__}"
+            vi = f"không dùng được style.css: {error or type(error).__name__}"
+            raise broken_form(form_id, why, vi=vi, file="style.css") from error
         return loaded
 
     def _html(

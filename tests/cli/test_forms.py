@@ -11,6 +11,10 @@ import pytest
 from PIL import Image
 from printsvc_service_harness import run
 
+from printsvc.app import choose_form
+from printsvc.errors import RenderError
+from printsvc.settings import read_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAVEL = "a4/5772-2021"
 
@@ -118,6 +122,13 @@ def test_one_bad_form_leaves_no_other_unchecked(own: Path) -> None:
     assert (code, err) == (1, "")
     assert f"a9/1: There is no such form. There are: a4/0-bytes, {TRAVEL}." in out
     assert out.endswith(f"{TRAVEL}: ok\n")
+
+
+def test_certificates_of_a_form_that_is_not_there_are_refused_with_those_that_are(own: Path) -> None:
+    settings = read_settings(form="a9/1", templates_dir=own)
+    with pytest.raises(RenderError) as caught:
+        choose_form(settings)
+    assert caught.value.en == f"There is no form a9/1. There are: {TRAVEL}."
 
 
 def test_a_form_is_compiled(own: Path) -> None:

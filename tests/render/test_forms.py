@@ -22,7 +22,7 @@ from PIL import Image
 
 from printsvc.domain.form import DoseRow, FormId, PageData
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
-from printsvc.errors import InputError, NotFoundError, QrCapacityError
+from printsvc.errors import FormError, InputError, NotFoundError, QrCapacityError
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formcheck import check_form
 from printsvc.render.formfile import find_forms
@@ -455,6 +455,12 @@ BROKEN: list[tuple[str, str, str, str, str, str]] = [
     ("page.html", "<body", "<body style=\"font-family: 'Arial'\"", "page.html", "font", ""),
     ("page.html", "id_masked, 152, 211.2,", "id_masked, 130, 211.2,", "page.html", "overlap", "id_masked"),
     ("page.html", "id_masked, 152, 211.2,", "id_masked, 151.8, 211.2,", "", "", ""),
+    ("style.css", ".mono {", ".x { background: url('form:no.svg') } .mono {", "style.css", "asset", ""),
+    ("style.css", ".mono {", "@font-face { font-family: 'X'; src: url(form:x.ttf) } .mono {", "style.css", "asset", ""),
+    ("page.html", "</header>", '<img src="form:x.png" alt="x"></header>', "page.html", "asset", ""),
+    ("form.toml", SEX + "10.5", SEX + '"a"', "form.toml", "form", "sex"),
+    ("form.toml", SEX + "10.5, 9.5, 8.5, 7.5]", "[slots.sex]", "form.toml", "form", "sex"),
+    ("page.html", "page.sex,", "page.gender,", "page.html", "template", ""),
     ("sample.json", '"sex"', '"sox"', "sample.json", "missing", "sex"),
     ("sample.json", '"copy_number": 1,', '"copy_number": 1', "sample.json", "json", ""),
     ("sample.json", "Nữ / Female", "Nữ / ☂", "sample.json", "glyph", "sex"),
@@ -503,6 +509,18 @@ def test_slots_that_overlap_in_every_row_are_told_once(tmp_path: Path, fonts: Pa
         ("overlap", "rows.*.manufacturer")
     ]
     assert "the slot rows.*.product: 23.0 x 2.5 mm" in findings[-1].en
+
+
+@pytest.mark.parametrize("name", ["style.css", "guilloche.svg", "sample.json", "page.html"])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, fonts: Path, name: str) -> None:
+    library = FormLibrary(copy_form(tmp_path, TRAVEL, {}), fonts)
+    (tmp_path / TRAVEL / name).unlink()
+    [finding] = check_form(library, TRAVEL)
+    assert (finding.file, finding.code) == (name, "form")
+    assert f"{name} is not there" in finding.en
+    assert f"không có tệp {name}" in finding.vi
+    with pytest.raises(FormError, match=f"{name} is not there"):
+        library.sample(TRAVEL)
 
 
 def test_a_form_that_is_not_there_cannot_be_checked(library: FormLibrary) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from printsvc.domain.form import DoseRow, FormId, PageData
-from printsvc.errors import NotFoundError, RenderError
+from printsvc.errors import FormError, NotFoundError, RenderError
 from printsvc.render.compiler.drawing import TemplateFaultError, compile_error
 from printsvc.render.formfile import Form
 from printsvc.render.pagesyntax import check_syntax, line_of_failure, line_of_name, line_of_rule, line_of_slot
@@ -26,6 +26,8 @@ def check_template(library: FormLibrary, form: Form) -> None:
 
 def with_place(library: FormLibrary, form_id: FormId, error: RenderError) -> RenderError:
     """Return the error with its line, where that can be told from the template."""
+    if isinstance(error, FormError):  # says its place itself
+        return error
     page, rules = _read(library, form_id, "page.html"), _read(library, form_id, "form.toml")
     if isinstance(error, TemplateFaultError):
         line = error.line
