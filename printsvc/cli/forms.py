@@ -129,8 +129,11 @@ def _page_data(path: Path) -> Any:
 @forms.command()
 @click.argument("names", metavar="[FORM]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a finding.")
-def validate(names: tuple[str, ...], as_json: bool) -> None:
+@click.option("--compile", "compiles", is_flag=True, help="Compile it too, as `forms compile` does, and keep nothing.")
+def validate(names: tuple[str, ...], as_json: bool, compiles: bool) -> None:
     """Check FORM, or all forms: every finding with its file, line and slot. What is wrong with one stops no other.
+
+    A form that is ok can be drawn; whether the stamp can draw it, and fast, only --compile tells.
 
     Exit code 0 when nothing is wrong, else 1.
     """
@@ -138,7 +141,7 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
 
     from printsvc.domain.form import FormId
     from printsvc.errors import NotFoundError
-    from printsvc.render.formcheck import Finding, check_form
+    from printsvc.render.formcheck import Finding, check_compiling, check_form
 
     library = _library()
     wrong = False
@@ -148,6 +151,8 @@ def validate(names: tuple[str, ...], as_json: bool) -> None:
         except NotFoundError as error:
             there = ", ".join(library.form_ids())
             findings = [Finding("", 0, "", "not_found", f"{error.vi} Có: {there}.", f"{error.en} There are: {there}.")]
+        if compiles and not findings:
+            findings = check_compiling(library, FormId(form_id))
         wrong = wrong or bool(findings)
         for one in findings:
             if as_json:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
+from printsvc.render.compiler import compile_form
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace, read_form, read_form_text
 from printsvc.render.formplaces import find_overlaps, holds_symbol
@@ -70,6 +71,17 @@ def check_form(library: FormLibrary, form_id: FormId) -> list[Finding]:
     with engine_warnings() as warnings:
         check.run(warnings)
     return check.findings()
+
+
+def check_compiling(library: FormLibrary, form_id: FormId) -> list[Finding]:
+    """Return why the stamp cannot draw the form, nothing if it can. It takes half a minute, and nothing is kept."""
+    try:
+        compile_form(library, form_id)
+    except FormError as error:
+        return [Finding(error.file, error.line, error.slot, "compile", error.vi, error.en)]
+    except RenderError as error:
+        return [Finding("page.html", 0, "", "compile", error.vi, error.en)]
+    return []
 
 
 class _Check:

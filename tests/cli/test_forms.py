@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def test_one_bad_form_leaves_no_other_unchecked(own: Path) -> None:
     assert (code, err) == (1, "")
     assert f"a9/1: There is no such form. There are: a4/0-bytes, {TRAVEL}." in out
     assert out.endswith(f"{TRAVEL}: ok\n")
+
+
+@pytest.mark.slow
+def test_what_only_the_stamp_refuses_is_said_where_it_is_asked(tmp_path: Path) -> None:
+    form = "a5/43-2022"
+    folder = tmp_path / "forms" / form
+    shutil.copytree(ROOT / "templates" / form, folder)
+    style = folder / "style.css"
+    style.write_text(style.read_text("utf-8") + ".slot { overflow: hidden }\n", "utf-8")
+    code, out, err = forms("validate", form, "--compile", templates=tmp_path / "forms")
+    assert (code, err) == (1, "")
+    assert re.match(r"a5/43-2022/page\.html:\d+ \[rows\.0\.lot\]: .*a slot's size changes what is not its own\.\n", out)
 
 
 def test_certificates_of_a_form_that_is_not_there_are_refused_with_those_that_are(own: Path) -> None:

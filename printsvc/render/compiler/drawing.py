@@ -119,6 +119,7 @@ class TemplateFaultError(RenderError):
     def __init__(self, form_id: str, what: str, slot: str, *, about: str, file: str, line: int) -> None:
         # A slot that stands elsewhere in a variant has another name there: see `survey.py`.
         self.what, self.slot, self.about, self.line = what, slot.partition("~")[0], about, line
+        self.file = file
         places = [f"{form_id}/{file}"] + [f"line {line}"] * bool(line) + [f"slot {self.slot}"] * bool(slot)
         where = ", ".join(places)
         super().__init__(f"{where}: {what}.", vi=f"{where}: {what}.")

@@ -53,7 +53,7 @@ def with_place(library: FormLibrary, form_id: FormId, error: RenderError) -> Ren
 
 def _plain(fault: TemplateFaultError) -> RenderError:
     """The same as an error that goes from one process to another."""
-    return RenderError(fault.en, vi=fault.vi)
+    return FormError(fault.en, vi=fault.vi, file=fault.file, line=fault.line, slot=fault.slot)
 
 
 def _read(library: FormLibrary, form_id: FormId, name: str) -> str:

@@ -141,7 +141,8 @@ def flag_variants(form: Form, drawn: Survey, axes: Sequence[Axis]) -> list[tuple
         def flag_of(node: Node) -> Flag | None:
             names = {name for leaf in list_leaves(node) if (name := slot_name(leaf)) is not None}
             if len(names) != 1 or not names <= moving.keys():
-                raise compile_error(form.form_id, "a slot's size changes what is not its own", min(names, default=""))
+                slot = min(names, default="") or _beside([drawn.base, drawn.sizes[size]], node)
+                raise compile_error(form.form_id, "a slot's size changes what is not its own", slot)
             index = moving[names.pop()]
             count = len(axes[index].values)
             # A slot with fewer sizes than others stands at its last one from then on: that was seen already.
@@ -182,6 +183,18 @@ def _near(before: Node, after: Node) -> str:
             break
         last = slot_name(one) or last
     return last
+
+
+def _beside(drawings: Sequence[Drawing], node: Node) -> str:
+    """The slot that is drawn next after a node without one, as after its clip, or else last before it; "" for none."""
+    sought = list_leaves(node)[0]
+    for page in (page for drawing in drawings for page in drawing.pages):
+        leaves = list_leaves(page)
+        if sought in leaves:
+            at = leaves.index(sought)
+            near = [*leaves[at:], *reversed(leaves[:at])]
+            return next((name for label in near if (name := slot_name(label)) is not None), "")
+    return ""
 
 
 def list_leaves(node: Node) -> list[bytes]:
