@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from printsvc.domain.form import DoseRow, FormId, PageData, fit_rows
 from printsvc.errors import FormError, InputError, PrintsvcError, RenderError
@@ -20,6 +20,7 @@ from printsvc.render.compiler import compile_form
 from printsvc.render.fastqr import alphanumeric_capacity
 from printsvc.render.formfile import Form, QrPlace, read_form, read_form_text
 from printsvc.render.formplaces import find_overlaps, holds_symbol
+from printsvc.render.formsample import changed_page, find_misshapen, variants_of
 from printsvc.render.formstyle import (
     check_braces,
     check_colours,
@@ -110,7 +111,7 @@ class _Check:
         self.check_sources(form)
         sample = None if self.found else self.sample(form)
         if sample is not None:
-            for page in _variants(form, sample):
+            for page in variants_of(form, sample):
                 self.check_slots(form, page)
             self.check_assets("page.html", form.assets)
             if not self.found:
@@ -241,7 +242,11 @@ class _Check:
         missing = sorted(PageData.__required_keys__ - page.keys()) if isinstance(page, dict) else ["full_name"]
         for name in missing:
             self.add("sample.json", 0, "missing", f"Thiếu mục {name}.", f"The field {name} is missing.", slot=name)
-        if missing:
+        misshapen = [] if missing else list(find_misshapen(page))
+        for name, vi, en in misshapen:
+            line = next((at for at, written in _lines(text) if f'"{name}"' in written), 0)
+            self.add("sample.json", line, "shape", vi, en, slot=name)
+        if missing or misshapen:
             return None
         page = fit_rows(cast(PageData, page), form.doses)
         try:
@@ -318,7 +323,7 @@ class _Check:
 
     def check_drawn(self, form: Form, sample: PageData) -> None:
         """Every kind of page comes out; the sample reads back and is tagged; nothing variable stands on the QR."""
-        for page in _variants(form, sample):
+        for page in variants_of(form, sample):
             try:
                 self.library.render_pdf(self.form_id, page)
             except (InputError, RenderError) as error:
@@ -334,7 +339,7 @@ class _Check:
         if codes != [sample["qr"]]:
             self.add("page.html", 0, "qr_unread", "Không đọc được mã QR đã in.", "The drawn QR does not read back.")
         self.check_places(form, sample)
-        self.check_overlaps(form, [sample, *list(_variants(form, sample))[-2:]])  # the fullest ones
+        self.check_overlaps(form, [sample, *list(variants_of(form, sample))[-2:]])  # the fullest ones
 
     def check_overlaps(self, form: Form, pages: list[PageData]) -> None:
         """No slot stands on another one; what is so in many rows is told once."""
@@ -379,7 +384,7 @@ class _Check:
         qr = form.qr
         for page, place in drawn:
             largest = "0" * alphanumeric_capacity(qr.level, min(place.max_version, qr.max_version))
-            pdf = self.library.render_pdf(self.form_id, _changed(sample, qr=largest, copy_number=2))
+            pdf = self.library.render_pdf(self.form_id, changed_page(sample, qr=largest, copy_number=2))
             side, inset = place.side_dots, (place.side_dots - qr.side_dots(place.max_version)) // 2
             picture = draw_pages(pdf, dpi=qr.dpi)[page]
             square = picture.crop((place.left_dots, place.top_dots, place.left_dots + side, place.top_dots + side))
@@ -465,27 +470,6 @@ class _Check:
             self.add("sample.json", line, problem.code, problem.vi, problem.en, slot=slot)
         if not error.problems:
             self.add("sample.json", 0, error.code, error.vi, error.en)
-
-
-def _variants(form: Form, sample: PageData) -> Iterator[PageData]:
-    """Every kind of page, with the texts of the sample."""
-    used = next((row for row in sample["rows"] if row), None)
-    yield sample
-    yield _changed(sample, copy_number=2)
-    required = {slot.of for slot in form.slots.values() if slot.required}
-    fields = {slot.of for slot in form.slots.values()} - required
-    yield _changed(sample, **{name: "" for name, value in sample.items() if name in fields and isinstance(value, str)})
-    if used is None:
-        return
-    full = [used | {"attested": number == 0} for number in range(form.doses)]
-    yield _changed(sample, rows=[full[0], *[None] * (form.doses - 1)])
-    yield _changed(sample, rows=full)
-    if form.more_doses:
-        yield _changed(sample, rows=full, more_rows=[used | {"attested": False}] * (form.more_doses + 1))
-
-
-def _changed(page: PageData, **values: Any) -> PageData:
-    return cast(PageData, {**page, **values})
 
 
 def _read(path: Path) -> str:

@@ -523,6 +523,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, fonts: Path, name: st
         library.sample(TRAVEL)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('"rows": [', '"rows": 5, "x": [', "rows"),
+        ('"lot"', '"lut"', "rows"),
+        ('"copy_number": 1', '"copy_number": "1"', "copy_number"),
+        ('"full_name": ', '"full_name": 7, "x": ', "full_name"),
+    ],
+)
+def test_a_sample_of_another_shape_is_a_finding(tmp_path: Path, fonts: Path, old: str, new: str, field: str) -> None:
+    library = FormLibrary(copy_form(tmp_path, A5, {"sample.json": [(old, new)]}), fonts)
+    [finding] = check_form(library, A5)
+    assert (finding.file, finding.code, finding.slot) == ("sample.json", "shape", field)
+    assert f'"{field}"' in (tmp_path / A5 / "sample.json").read_text("utf-8").splitlines()[finding.line - 1]
+
+
 def test_a_form_that_is_not_there_cannot_be_checked(library: FormLibrary) -> None:
     with pytest.raises(NotFoundError):
         check_form(library, FormId("a4/none"))
