@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from collections.abc import Callable
@@ -88,7 +89,8 @@ def line_of_slot(name: str) -> int:
 def refusal(library: FormLibrary) -> str:
     with pytest.raises(RenderError) as caught:
         compile_form(library, RECEIPT)
-    assert type(caught.value) is RenderError, "it goes from one process to another"
+    there = pickle.loads(pickle.dumps(caught.value))
+    assert (type(there), vars(there)) == (type(caught.value), vars(caught.value)), "it goes from one process to another"
     return caught.value.en
 
 
