@@ -19,7 +19,7 @@ import structlog
 
 from printsvc.errors import AccessError, PrintsvcError, StoreError
 from spooler.book import Book
-from spooler.commands import Desk
+from spooler.commands import Desk, withdraw
 from spooler.core import messages as m
 from spooler.core import restore, step
 from spooler.core.attempt import FINAL, State, capacity, unacknowledged
@@ -306,8 +306,8 @@ class Agent:
             case m.Find() | m.Create() | m.Release() | m.TakeBack():
                 self._tell(await self._at_cups(operation))
             case m.Withdraw(attempt=attempt):
-                with contextlib.suppress(CupsSilentError, CupsRefusedError):
-                    await self._lane.run(lambda c: server.withdraw(c, attempt))
+                with contextlib.suppress(CupsRefusedError):
+                    await withdraw(self._lane, attempt)
             case m.AskCups():
                 self._tell(m.CupsSaid(operation.job_id, operation.attempt.attempt_id, await self._ask_cups(operation)))
             case m.AskPrinter():

@@ -34,11 +34,12 @@ import structlog
 from printsvc.errors import PrintsvcError, RenderError
 from spooler.book import Book
 from spooler.core import messages as m
-from spooler.core.attempt import FINAL, Job, Phase, Queue, State
+from spooler.core.attempt import FINAL, Attempt, Job, Phase, Queue, State
+from spooler.core.witness import CupsWord
 from spooler.cupsd import admin, check, discover, server
 from spooler.cupsd.admin import Refused
 from spooler.cupsd.check import A4
-from spooler.cupsd.lane import CupsRefusedError, Lane
+from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
 from spooler.cupsd.printer import Printers
 from spooler.protocol import (
     Command,
@@ -60,6 +61,7 @@ T = TypeVar("T")
 _REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "reject", "drain", "withdraw"})
 _ADD_WAIT_S = 30.0
 _STEP_S = 0.25
+_WITHDRAW_AGAIN_S = 1.0
 _LONG_CALL_S = 30.0
 _FORBIDDEN = frozenset({0x0401, 0x0402, 0x0403})  # RFC 8011, appendix B: who are you, and not you
 
@@ -452,7 +454,7 @@ class Desk:
         if job is None or job.attempt is None or job.phase is not Phase.UNCERTAIN:
             return {"en": "Nothing of it is in doubt here.", "vi": "Ở đây không còn gì của lệnh này phải kiểm tra."}
         attempt = job.attempt
-        word = await self._at_cups(lambda c: server.withdraw(c, attempt))
+        word = await withdraw(self._site.lane, attempt)
         log.info("withdrawn", job_id=job.job_id, attempt_id=attempt.attempt_id, queue=attempt.queue, cups=word.value)
         return {"queue": attempt.queue, "cups": word.value}
 
@@ -477,6 +479,18 @@ class Desk:
                     "The order of other programs' jobs is changed in CUPS itself: lp -i JOB -q PRIORITY.",
                     "Thứ tự lệnh in của chương trình khác: dùng lp -i LỆNH -q ƯU_TIÊN trong CUPS.",
                 )
+
+
+async def withdraw(lane: Lane, attempt: Attempt, *, pause_s: float = _WITHDRAW_AGAIN_S) -> CupsWord:
+    """Take what waits of an attempt from CUPS, and return what it was; a CUPS that is silent is asked until it answers.
+
+    One that is started again begins with the jobs that it has. Raises CupsRefusedError.
+    """
+    while True:
+        try:
+            return await lane.run(lambda c: server.withdraw(c, attempt))
+        except CupsSilentError:
+            await asyncio.sleep(pause_s)
 
 
 def _active(job: Job) -> Refused:
