@@ -193,6 +193,8 @@ class RenderError(UnavailableError):
 class FormError(RenderError):
     """`file` is the form's file that is wrong; `line` counts from 1, 0 where it is not known; `slot` is "" for none."""
 
+    code = "form_invalid"
+
     def __init__(
         self, en: str, *, vi: str | None = None, file: str = "form.toml", line: int = 0, slot: str = ""
     ) -> None:
