@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from printsvc.credential.base45 import encode_base45, parse_base45
 from printsvc.credential.cbor import encode_cbor
 from printsvc.credential.cose import Algorithm, encode_cose_sign1, encode_protected
-from printsvc.credential.hcert import decode_hcert, encode_hcert
+from printsvc.credential.hcert import compress, decode_hcert, encode_hcert
 from printsvc.credential.limits import MAX_HCERT_TEXT
 from printsvc.errors import NotHcertError, SigningError
 
@@ -136,6 +136,24 @@ def test_times_as_floats_and_dates_as_tags() -> None:
     decoded = decode_hcert(wrap({4: 1634824800.75, 6: 1634824800.25, -260: {1: tagged}}))
     assert decoded.issued_at == decoded.expires_at == datetime(2021, 10, 21, 14, 0, tzinfo=UTC)
     assert decoded.payload == {"sc": "2021-06-15T07:53:03Z"}
+
+
+@given(
+    st.lists(st.sampled_from([b"urn:uvci:01:VN:", b"2021-10-30", b"\xa4\x01bVN", *map(bytes, range(4))]) | st.binary())
+)
+def test_compressed_as_zlib_does(pieces: list[bytes]) -> None:
+    for data in (b"".join(pieces), b"".join(pieces) * 9):
+        assert compress(data) == zlib.compress(data, 9)
+
+
+@pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 1024, 5000])
+def test_compressed_as_zlib_does_at_every_size(size: int) -> None:
+    for data in (
+        bytes(size),
+        bytes(n * n % 251 for n in range(size)),
+        b"".join(n.to_bytes(2) for n in range(size))[:size],
+    ):
+        assert compress(data) == zlib.compress(data, 9)
 
 
 def test_a_zip_bomb_stops_at_ten_kilobytes() -> None:

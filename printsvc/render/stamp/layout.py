@@ -43,7 +43,7 @@ def lay_out(slot: Slot, text: str, setters: Sequence[Typesetter]) -> tuple[Size,
             continue
         body, width, glyphs = setter.set_line(text)
         available = int(size.width * PER_PX)
-        if width <= available - _TOO_NEAR:
+        if width <= widest(size):
             return size, [place_line(slot, size, 0, text, body, width, glyphs)]
         if width < available + _TOO_NEAR:
             raise NeedsWeasyPrint("close", slot.name)
@@ -55,6 +55,11 @@ def lay_out(slot: Slot, text: str, setters: Sequence[Typesetter]) -> tuple[Size,
                 place_line(slot, size, number, line, *setter.set_line(line)) for number, line in enumerate(lines)
             ]
     raise NeedsWeasyPrint("too_long", slot.name)
+
+
+def widest(size: Size) -> int:
+    """Return how wide a line may be, in 1/1024 px, that surely stands in one."""
+    return int(size.width * PER_PX) - _TOO_NEAR
 
 
 def place_line(slot: Slot, size: Size, number: int, text: str, body: str, width: int, glyphs: int = 0) -> Line:

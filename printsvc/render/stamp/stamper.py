@@ -12,7 +12,7 @@ from printsvc.errors import QrCapacityError
 from printsvc.render import fastqr
 from printsvc.render.stamp.axes import SIZE, holds, read_axes
 from printsvc.render.stamp.compiled import CompiledForm, Size, Slot
-from printsvc.render.stamp.layout import Line, lay_out
+from printsvc.render.stamp.layout import Line, lay_out, widest
 from printsvc.render.stamp.shape import Typesetter, typesetters
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 from printsvc.render.stamp.writer import KEPT_VARIANTS, FileWriter
@@ -52,6 +52,15 @@ class _Filled(NamedTuple):
     version: int
 
 
+class _Quick(NamedTuple):
+    """A slot's line up to its text, and how wide it may be, in 1/1024 px."""
+
+    head: str
+    setter: Typesetter
+    widest: int
+    program: int
+
+
 class _SlotSetter:
     """A slot with its fonts opened, and the texts that it was asked for lately."""
 
@@ -66,6 +75,7 @@ class _SlotSetter:
         self._faces = form.faces
         self._numbers = {length: number_text(length) for size in slot.sizes for length in (size.left, size.baseline)}
         self._opening = f"/Span<</MCID {slot.mcid}>>BDC\n"
+        self._quick = self._prepare()
 
     def is_there(self, values: Sequence[int]) -> bool:
         """Return whether the variant has the slot."""
@@ -74,20 +84,26 @@ class _SlotSetter:
     def lines(self, text: str) -> tuple[Size, list[Line]]:
         """Return how the text stands in the slot; NeedsWeasyPrint if it cannot be told."""
         slot = self.slot
+        text = self._checked(text)
         if not text:
-            if slot.required:
-                raise NeedsWeasyPrint("missing", slot.name)
-            text = slot.blank
-            if not text:
-                return slot.sizes[0], []
-        elif not self._alphabet.issuperset(text):
-            raise NeedsWeasyPrint("glyph", slot.name)
-        if text[0] == " " or text[-1] == " " or "  " in text:
-            raise NeedsWeasyPrint("spaces", slot.name)
+            return slot.sizes[0], []
         try:
             return lay_out(slot, text, self.setters)
         except NeedsWeasyPrint as why:
             raise why if why.slot else NeedsWeasyPrint(why.reason, slot.name) from why
+
+    def _checked(self, text: str) -> str:
+        """What is to be set for the text."""
+        slot = self.slot
+        if not text:
+            if slot.required:
+                raise NeedsWeasyPrint("missing", slot.name)
+            text = slot.blank
+        elif not self._alphabet.issuperset(text):
+            raise NeedsWeasyPrint("glyph", slot.name)
+        if text[:1] == " " or text[-1:] == " " or "  " in text:
+            raise NeedsWeasyPrint("spaces", slot.name)
+        return text
 
     def set_all(self, texts: Iterable[str]) -> dict[str, _Drawn]:
         """Return what to write for each text, or why only WeasyPrint can tell; kept for the next one with the same."""
@@ -103,7 +119,25 @@ class _SlotSetter:
             drawn[text] = found
         return drawn
 
+    def _prepare(self) -> _Quick | None:
+        """What does not depend on the text, where it is one line at the first size, from the left: as nearly always."""
+        size = self.slot.sizes[0]
+        if size.lines != 1 or self.slot.align:
+            return None
+        face = self._faces[size.face]
+        x, y = number_text(size.left), number_text(size.baseline)
+        head = f"{self._opening}/{face.name} {size.size} Tf 1 0 0 -1 {x} {y} Tm["
+        return _Quick(head, self.setters[0], widest(size), face.program)
+
     def _set(self, text: str) -> _Text:
+        quick = self._quick
+        if quick is not None and (checked := self._checked(text)):
+            try:
+                body, width, glyphs = quick.setter.set_line(checked)
+            except NeedsWeasyPrint as why:
+                raise NeedsWeasyPrint(why.reason, self.slot.name) from why
+            if width <= quick.widest:
+                return self._keep(text, f"{quick.head}{body}]TJ\nEMC\n", quick.program, glyphs)
         size, lines = self.lines(text)
         face = self._faces[size.face]
         glyphs = 0
@@ -112,9 +146,12 @@ class _SlotSetter:
             glyphs |= line.glyphs
             x, y = self._numbers.get(line.x) or number_text(line.x), self._numbers.get(line.y) or number_text(line.y)
             operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {x} {y} Tm[{line.body}]TJ\n"
+        return self._keep(text, operators + "EMC\n", face.program, glyphs)
+
+    def _keep(self, text: str, operators: str, program: int, glyphs: int) -> _Text:
         if len(self.texts) >= _KEPT_TEXTS:
             self.texts.clear()
-        found = self.texts[text] = _Text((operators + "EMC\n").encode("latin-1"), face.program, glyphs)
+        found = self.texts[text] = _Text(operators.encode("latin-1"), program, glyphs)
         return found
 
 
