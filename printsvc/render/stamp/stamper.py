@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from printsvc.domain.form import PageData, fit_rows
@@ -30,20 +30,20 @@ class _Text(NamedTuple):
     glyphs: int
 
 
-_Drawn = _Text | NeedsWeasyPrint
+_NOTHING: Final = _Text(b"", 0, 0)
 
 
 class _Sheet(NamedTuple):
-    """A page that was read: its variant, the text of each slot, its QR."""
+    """A page that was read: its data, its variant, its QR."""
 
+    whole: Mapping[str, Any]
     values: Sequence[int]
-    texts: Sequence[tuple[_SlotSetter, str]]
     payload: str
     version: int
 
 
 class _Filled(NamedTuple):
-    """The same with its texts laid out: the contents of its pages, and the glyphs shown of each font program."""
+    """A page whose texts are laid out: the contents of its pages, and the glyphs shown of each font program."""
 
     values: Sequence[int]
     contents: Sequence[bytes]
@@ -105,19 +105,23 @@ class _SlotSetter:
             raise NeedsWeasyPrint("spaces", slot.name)
         return text
 
-    def set_all(self, texts: Iterable[str]) -> dict[str, _Drawn]:
-        """Return what to write for each text, or why only WeasyPrint can tell; kept for the next one with the same."""
-        drawn: dict[str, _Drawn] = {}
-        for text in texts:
-            found = self.texts.get(text)
+    def set_all(self, texts: Sequence[str | None], failed: dict[int, NeedsWeasyPrint]) -> list[_Text]:
+        """Return what to write for each text, nothing for None; `failed` learns, by its place, which could not be set.
+
+        Of one page the first reason counts.
+        """
+        kept = self.texts
+        drawn: list[_Text | None] = [kept.get(text) for text in texts]  # type: ignore[arg-type]
+        for place, found in enumerate(drawn):
             if found is None:
-                try:
-                    found = self._set(text)
-                except NeedsWeasyPrint as why:
-                    drawn[text] = why
-                    continue
-            drawn[text] = found
-        return drawn
+                drawn[place] = _NOTHING
+                text = texts[place]
+                if text is not None:
+                    try:
+                        drawn[place] = kept.get(text) or self._set(text)
+                    except NeedsWeasyPrint as why:
+                        failed.setdefault(place, why)
+        return cast(list[_Text], drawn)
 
     def _prepare(self) -> _Quick | None:
         """What does not depend on the text, where it is one line at the first size, from the left: as nearly always."""
@@ -183,13 +187,19 @@ class Stamper:
         The bytes are the same as one by one. Many take less time each: every step is done for all before the next, so
         that its code and tables are at hand, and codes and fonts are made many at once.
         """
-        opened = [self._open(page) for page in pages]
-        wanted: dict[_SlotSetter, set[str]] = {}
-        for sheet in opened:
-            for setter, text in sheet.texts if isinstance(sheet, _Sheet) else ():
-                wanted.setdefault(setter, set()).add(text)
-        drawn = {setter: setter.set_all(texts) for setter, texts in wanted.items()}
-        filled = [self._fill(sheet, drawn) if isinstance(sheet, _Sheet) else sheet for sheet in opened]
+        of_place: dict[int, _Filled | NeedsWeasyPrint | QrCapacityError] = {}
+        of_variant: dict[tuple[int, ...], list[tuple[int, _Sheet]]] = {}
+        for place, page in enumerate(pages):
+            try:
+                sheet = self._open(page)
+            except (NeedsWeasyPrint, QrCapacityError) as why:
+                of_place[place] = why
+            else:
+                of_variant.setdefault(tuple(sheet.values), []).append((place, sheet))
+        for members in of_variant.values():
+            for (place, _), one in zip(members, self._fill_all([sheet for _, sheet in members]), strict=True):
+                of_place[place] = one
+        filled = [of_place[place] for place in range(len(pages))]
         sheets = [sheet for sheet in filled if isinstance(sheet, _Filled)]
         symbols = iter(self.draw_qrs([(sheet.payload, sheet.version) for sheet in sheets]))
         fonts = [font.streams(sheet.glyphs[index] for sheet in sheets) for index, font in enumerate(self._writer.fonts)]
@@ -200,26 +210,33 @@ class Stamper:
             for sheet in filled
         ]
 
-    def _open(self, page: PageData) -> _Sheet | NeedsWeasyPrint | QrCapacityError:
-        try:
-            whole, version, values = self._read(page)
-        except (NeedsWeasyPrint, QrCapacityError) as why:
-            return why
-        return _Sheet(values, list(self._texts_of(whole, values)), page["qr"], version)
+    def _open(self, page: PageData) -> _Sheet:
+        whole, version, values = self._read(page)
+        return _Sheet(whole, values, page["qr"], version)
 
-    def _fill(self, sheet: _Sheet, drawn: Mapping[_SlotSetter, Mapping[str, _Drawn]]) -> _Filled | NeedsWeasyPrint:
-        contents = [[compiled.before] for compiled in self.form.pages]
-        glyphs = self._writer.glyphs(sheet.values)
-        for setter, text in sheet.texts:
-            found = drawn[setter][text]
-            if isinstance(found, NeedsWeasyPrint):
-                return found
-            operators, program, shown = found
-            contents[setter.page].append(operators)
-            glyphs[program] |= shown
-        for compiled, written in zip(self.form.pages, contents, strict=True):
-            written.append(compiled.after)
-        return _Filled(sheet.values, [b"".join(written) for written in contents], glyphs, sheet.payload, sheet.version)
+    def _fill_all(self, sheets: Sequence[_Sheet]) -> Iterator[_Filled | NeedsWeasyPrint]:
+        """Lay out pages of one variant, slot by slot."""
+        values = sheets[0].values
+        failed: dict[int, NeedsWeasyPrint] = {}
+        columns = []
+        of_page: list[list[int]] = [[] for _ in self.form.pages]
+        for column, (setter, row, field) in enumerate(self._slots_of(values)):
+            of_page[setter.page].append(column)
+            columns.append(setter.set_all([_text_of(sheet.whole, row, field) for sheet in sheets], failed))
+        fixed = self._writer.glyphs(values)
+        frames = [(page.before, mine, page.after) for page, mine in zip(self.form.pages, of_page, strict=True)]
+        for place, (sheet, *texts) in enumerate(zip(sheets, *columns, strict=True)):
+            if place in failed:
+                yield failed[place]
+                continue
+            glyphs = fixed.copy()
+            for _, program, shown in texts:
+                glyphs[program] |= shown
+            contents = [
+                b"".join([before, *[texts[column].operators for column in mine], after])
+                for before, mine, after in frames
+            ]
+            yield _Filled(values, contents, glyphs, sheet.payload, sheet.version)
 
     def _write(self, sheet: _Filled, modules: bytes, fonts: Sequence[bytes]) -> bytes:
         identity = hashlib.sha256(b"".join([self._digest, modules, *sheet.contents])).hexdigest()[:32]
@@ -305,6 +322,13 @@ class Stamper:
         return version
 
     def _texts_of(self, page: Mapping[str, Any], values: Sequence[int]) -> Iterator[tuple[_SlotSetter, str]]:
+        for setter, row, field in self._slots_of(values):
+            text = _text_of(page, row, field)
+            if text is not None:
+                yield setter, text
+
+    def _slots_of(self, values: Sequence[int]) -> list[tuple[_SlotSetter, int, str]]:
+        """The slots that the variant has; for each, where its text is: the row, -1 for none, and the field."""
         key = tuple(values)
         there = self._there.get(key)
         if there is None:
@@ -316,14 +340,7 @@ class Stamper:
                 for path in [setter.slot.path]
                 if setter.is_there(values)
             ]
-        rows = page["rows"]
-        for setter, row, field in there:
-            if row >= 0 and rows[row] is None:
-                continue
-            value = page[field] if row < 0 else rows[row][field]
-            if type(value) is not str:
-                value = " ".join(value) if isinstance(value, list) else str(value)
-            yield setter, value
+        return there
 
     def _as_weasyprint(self, setter: _SlotSetter, size: Size, lines: list[Line], head: bytes) -> bytes:
         typesetter = setter.setters[setter.slot.sizes.index(size)]
@@ -336,6 +353,20 @@ class Stamper:
                    self.form.faces[size.face].name.encode(), size.size.encode(), body.encode())
             )  # fmt: skip
         return b"".join(out)
+
+
+def _text_of(page: Mapping[str, Any], row: int, field: str) -> str | None:
+    """The text of a field, None where the row is not used."""
+    if row < 0:
+        value = page[field]
+    else:
+        cells = page["rows"][row]
+        if cells is None:
+            return None
+        value = cells[field]
+    if type(value) is str:
+        return value
+    return " ".join(value) if isinstance(value, list) else str(value)
 
 
 def number_text(value: float) -> str:
