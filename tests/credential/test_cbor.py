@@ -31,6 +31,14 @@ def test_reads_what_another_encoder_writes(value: Any) -> None:
     assert parse_cbor(cbor2.dumps(value, indefinite_containers=True), step="cbor") == value
 
 
+MIXED = st.dictionaries(TEXTS | INTEGERS | st.booleans() | st.none(), VALUES, max_size=5)
+
+
+@given(VALUES | MIXED | st.tuples(VALUES, VALUES) | st.builds(cbor2.CBORTag, st.integers(6, 20), MIXED))
+def test_canonical_as_the_library_writes_it(value: Any) -> None:
+    assert encode_cbor(value) == cbor2.dumps(value, canonical=True)
+
+
 @given(st.dictionaries(TEXTS, INTEGERS))
 def test_canonical_whatever_the_order(value: dict[str, int]) -> None:
     assert encode_cbor(value) == encode_cbor(dict(reversed(value.items())))
