@@ -152,7 +152,7 @@ class Issuer:
         if isinstance(drawn, PrintsvcError):
             return _invalid(line, event, drawn)
         file = file_name(certificate.uvci)
-        write_whole(self._folder / file, drawn.pdf)
+        write_whole(f"{self._folder}/{file}", drawn.pdf)
         return LineResult(
             line.number,
             LineStatus.ISSUED,
@@ -218,34 +218,37 @@ def file_name(uvci: str) -> str:
     return f"{opaque[:2].lower()}/{opaque}.pdf"
 
 
-def write_whole(path: Path, body: bytes) -> None:
+def write_whole(path: str | Path, body: bytes) -> None:
     """Write a file that is either not there or whole, whenever this process is killed."""
+    # Texts: to make a Path and ask for its parent takes a fifth of what the file itself takes.
+    place = os.fspath(path)
+    folder = os.path.dirname(place) or os.curdir
     try:
-        file = _open_nameless(path.parent)
+        file = _open_nameless(folder)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _open_nameless(path.parent)
+        os.makedirs(folder, exist_ok=True)
+        file = _open_nameless(folder)
     if file is not None:
         try:
             _write(file, body)
             # A name at the end: one change of the folder, where a name and another one are three. Any descriptor makes
             # it a linkat, which follows the link.
-            os.link(f"/proc/self/fd/{file}", path, src_dir_fd=file)
+            os.link(f"/proc/self/fd/{file}", place, src_dir_fd=file)
             return
         except (FileExistsError, FileNotFoundError):  # it is to be replaced; there is no /proc
             pass
         finally:
             os.close(file)
-    new = f"{path}.new"
+    new = f"{place}.new"
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         _write(file, body)
     finally:
         os.close(file)
-    os.rename(new, path)
+    os.rename(new, place)
 
 
-def _open_nameless(folder: Path) -> int | None:
+def _open_nameless(folder: str) -> int | None:
     """A file without a name, None where the file system has none such."""
     try:
         return os.open(folder, os.O_WRONLY | os.O_TMPFILE, 0o600)

@@ -175,7 +175,7 @@ class Bench:
             if isinstance(drawn, PrintsvcError):
                 raise drawn
             place = number % FILES
-            write_whole(self.folder / f"{place // 250:03d}" / f"{place}.pdf", drawn.pdf)
+            write_whole(f"{self.folder}/{place // 250:03d}/{place}.pdf", drawn.pdf)
             turn.bytes += len(drawn.pdf)
             turn.ways[drawn.reason if drawn.way is Way.WEASYPRINT else "stamp"] += 1
         self.made += count
@@ -231,7 +231,7 @@ class Bench:
             times.append(tick())
             for number, pdf in enumerate(stamped):
                 assert isinstance(pdf, bytes), "the others were left out"
-                write_whole(self.folder / "split" / f"{start + number}.pdf", pdf)
+                write_whole(f"{self.folder}/split/{start + number}.pdf", pdf)
             times.append(tick())
             sign, words, stamp, _, drawn, write = (after - before for before, after in itertools.pairwise(times))
             parts = {"sign": sign, "page": words, "qr": drawn, "shape": stamp - drawn, "write": write}
