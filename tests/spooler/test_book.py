@@ -133,8 +133,8 @@ async def test_an_answer_that_cannot_be_kept_does_not_end_the_agent(tmp_path: Pa
         await asyncio.wait([asking])
         assert [one.command_id for request in asked[:2] for one in request.results] == ["one", "one"], "told again"
         assert book.untold() == ()
+        agent._disk.shutdown()  # first, as the agent does: its thread may still be writing
         agent._desk.close()
-        agent._disk.shutdown()
 
 
 class FakeSite:
