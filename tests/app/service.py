@@ -126,8 +126,12 @@ class Service:
         assert status in (200, 201)
 
     def enrol(self, site_id: str = "HN-1") -> str:
-        _, code = self.call("POST", f"/v1/sites/{site_id}/enrolment-codes")
-        _, answer = self.call("POST", "/agent/v1/enroll", {"code": code["code"], "journal_id": "j-1"}, by=None)
+        """Return the token of an agent whose journal is `j-` and its site: another site's journal is refused."""
+        status, code = self.call("POST", f"/v1/sites/{site_id}/enrolment-codes")
+        assert status == 201, code
+        body = {"code": code["code"], "journal_id": f"j-{site_id}"}
+        status, answer = self.call("POST", "/agent/v1/enroll", body, by=None)
+        assert status == 200, answer
         return str(answer["token"])
 
     def workers(self) -> list[int]:

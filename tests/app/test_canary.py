@@ -62,7 +62,7 @@ def test_no_personal_data_leaks(service: Service) -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        status, leased = post({"journal_id": "j-1", "capacity": 5, "wait_s": 0}, "/agent/v1/lease", by=token)
+        status, leased = post({"journal_id": f"j-{SITE}", "capacity": 5, "wait_s": 0}, "/agent/v1/lease", by=token)
     finally:
         stop.set()
         killer.join()
@@ -70,7 +70,7 @@ def test_no_personal_data_leaks(service: Service) -> None:
     _, job = service.call("GET", f"/v1/print-jobs/{job_id}")
     assert (job["state"], job["state_reason"]) == ("failed", "render_crashed")
     assert service.call("POST", f"/v1/print-jobs/{job_id}/retry")[0] == 200
-    _, leased = post({"journal_id": "j-1", "capacity": 5, "wait_s": 0}, "/agent/v1/lease", by=token)
+    _, leased = post({"journal_id": f"j-{SITE}", "capacity": 5, "wait_s": 0}, "/agent/v1/lease", by=token)
     assert leased["jobs"] == [], "on the list of poisoned pages: no third process dies of it"  # type: ignore[index]
     assert service.call("GET", f"/v1/print-jobs/{job_id}")[1]["state_reason"] == "render_crashed"
 

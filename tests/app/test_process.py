@@ -74,7 +74,7 @@ def test_a_replay_after_a_crash_gets_the_stored_answer(own_service: Service) -> 
 def test_a_lease_outlives_the_service(own_service: Service) -> None:
     token = own_service.enrol()
     _, issued = own_service.call("POST", "/v1/doses", recent("L"), by="platform")
-    request = {"journal_id": "j-1", "capacity": 5, "wait_s": 10}
+    request = {"journal_id": "j-HN-1", "capacity": 5, "wait_s": 10}
     _, first = own_service.call("POST", "/agent/v1/lease", request, by=token)
     (job,) = first["jobs"]
     assert job["job_id"] == issued["job_id"]
@@ -86,7 +86,7 @@ def test_a_lease_outlives_the_service(own_service: Service) -> None:
     status, pdf = own_service.call("GET", f"/agent/v1/documents/{job['document']['sha256']}", by=token)
     assert (status, pdf[:5]) == (200, b"%PDF-")
     event = {"seq": 1, "kind": "printed", "job_id": job["job_id"], "fencing_token": 1, "at": "2026-01-01T00:00:00Z"}
-    _, told = own_service.call("POST", "/agent/v1/report", {"journal_id": "j-1", "events": [event]}, by=token)
+    _, told = own_service.call("POST", "/agent/v1/report", {"journal_id": "j-HN-1", "events": [event]}, by=token)
     assert told["results"][0]["outcome"] == "applied"
 
 

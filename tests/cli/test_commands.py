@@ -51,9 +51,9 @@ def test_an_admin_settles_and_retries(service: Service) -> None:
     _, issued = service.call("POST", "/v1/doses", recent("S") | {"site_id": "HN-8"}, by="platform")
     job_id = issued["job_id"]
     token = service.enrol("HN-8")
-    service.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1, "wait_s": 10}, by=token)
+    service.call("POST", "/agent/v1/lease", {"journal_id": "j-HN-8", "capacity": 1, "wait_s": 10}, by=token)
     event = {"seq": 1, "kind": "uncertain", "job_id": job_id, "fencing_token": 1, "at": "2026-01-01T00:00:00Z"}
-    service.call("POST", "/agent/v1/report", {"journal_id": "j-1", "events": [event]}, by=token)
+    service.call("POST", "/agent/v1/report", {"journal_id": "j-HN-8", "events": [event]}, by=token)
     assert job_id in admin(service, "jobs", "list", "--site", "HN-8", "--state", "uncertain,failed")[1]
     code, _, err = admin(service, "jobs", "retry", job_id)
     assert (code, err.startswith("printsvc: A job that is uncertain cannot")) == (1, True)
@@ -63,7 +63,7 @@ def test_an_admin_settles_and_retries(service: Service) -> None:
     assert "copy 2: " in out
     copy_id = out.split()[-1]
     assert admin(service, "jobs", "lost", copy_id)[2].startswith("printsvc: No agent ever held this job")
-    service.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1, "wait_s": 10}, by=token)
+    service.call("POST", "/agent/v1/lease", {"journal_id": "j-HN-8", "capacity": 1, "wait_s": 10}, by=token)
     assert admin(service, "jobs", "lost", copy_id)[:2] == (0, "uncertain\n")
     assert admin(service, "jobs", "list", "--state", "nonsense")[0] == 1
 

@@ -24,10 +24,10 @@ def issued(service: Service) -> Any:
     service.call("POST", "/v1/sites", {"site_id": "HN-P", "name": "Trạm P", "province": "31"})
     _, made = service.call("POST", "/v1/doses", recent("P-1") | {"site_id": "HN-P"}, by="platform")
     token = service.enrol("HN-P")
-    service.call("POST", "/agent/v1/lease", {"journal_id": "j-1", "capacity": 1, "wait_s": 10}, by=token)
+    service.call("POST", "/agent/v1/lease", {"journal_id": "j-HN-P", "capacity": 1, "wait_s": 10}, by=token)
     event = {"seq": 1, "kind": "printed", "job_id": made["job_id"], "fencing_token": 1, "at": "2026-01-01T00:00:00Z"}
     event |= {"witness": "printer", "impressions": 1, "printer_said": "completed", "queue": "lp"}
-    service.call("POST", "/agent/v1/report", {"journal_id": "j-1", "events": [event]}, by=token)
+    service.call("POST", "/agent/v1/report", {"journal_id": "j-HN-P", "events": [event]}, by=token)
     return made
 
 
