@@ -1,7 +1,8 @@
 """The agent's shell: brings events to the core, keeps its records, does its operations. Reads the clock.
 
 One task takes events, steps the core and commits the journal; only then are operations started, each as a task of its
-own that ends with an event. The others look at the queues, ask the service for jobs and bring it the reports.
+own that ends with an event. The others look at the queues, ask the service for jobs and bring it the reports. What is
+asked of CUPS and of the printers is done in `spooler.cupsd.queues`.
 """
 
 from __future__ import annotations
@@ -13,21 +14,19 @@ import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar
 
 import structlog
 
 from printsvc.errors import AccessError, PrintsvcError, StoreError
 from spooler.book import Book
-from spooler.commands import Desk, withdraw
+from spooler.commands import Desk
 from spooler.core import messages as m
 from spooler.core import restore, step
-from spooler.core.attempt import FINAL, State, capacity, unacknowledged
-from spooler.core.witness import CupsWord, Mute, Unreachable
-from spooler.cupsd import server
-from spooler.cupsd.describe import CUPS_SILENT, look
-from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
+from spooler.core.attempt import FINAL, Job, State, capacity, unacknowledged
+from spooler.cupsd.lane import Lane
 from spooler.cupsd.printer import Printers
+from spooler.cupsd.queues import Queues
 from spooler.journal import Journal, JournalUnwritableError
 from spooler.line import LineDesk
 from spooler.link import DocumentWrongError, LinkDownError, backoff_s, worth_telling
@@ -40,6 +39,7 @@ from spooler.protocol import (
     LeasedJob,
     LeaseRequest,
     PrinterReport,
+    QueueSettings,
     ReportRequest,
 )
 from spooler.settings import Settings, policy_of
@@ -47,8 +47,6 @@ from spooler.settings import Settings, policy_of
 T = TypeVar("T")
 _BATCH = 200
 _STORAGE_RETRY_S = 1.0
-_ADVICE_EVERY_S = 600.0
-_FIND_S = 60.0  # CUPS lists its whole history by name
 
 log = structlog.get_logger("spooler")
 
@@ -76,6 +74,8 @@ class Agent:
             acknowledged=contents.acknowledged,
             policy=policy_of(settings),
         )
+        lane = Lane(settings.cups_host, settings.cups_port, timeout_s=settings.cups_timeout_s)
+        self._queues = Queues(self, lane, settings.queues)
         self._desk = Desk(self, settings, Book(settings.state_dir))
         self._events: asyncio.Queue[tuple[m.Event, asyncio.Future[None] | None]] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -83,13 +83,8 @@ class Agent:
         self._wake_lease = asyncio.Event()
         self._wake_report = asyncio.Event()
         self._storage_ok = True
-        self._cups_answers = True
-        self._uris: dict[str, str | None] = {}
-        self._reports: tuple[PrinterReport, ...] = ()
         self._reported: tuple[PrinterReport, ...] = ()
         self._telling = False
-        self._advice: tuple[str, ...] = ()
-        self._advised_at: float | None = None
         self._carrier = Carrier(settings.state_dir, self._identity.journal_id)
 
     # -- life
@@ -97,8 +92,7 @@ class Agent:
     async def run(self) -> None:
         settings = self._settings
         identity = self._identity
-        self._lane = Lane(settings.cups_host, settings.cups_port, timeout_s=settings.cups_timeout_s)
-        self._printers = Printers(timeout_s=settings.printer_timeout_s)
+        self._queues.open(printer_timeout_s=settings.printer_timeout_s)
         self._link = BagLine(
             settings.url or identity.url,
             token=identity.token,
@@ -122,9 +116,8 @@ class Agent:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._lane.close()
             self._poor.close()
-            await self._printers.close()
+            await self._queues.close()
             await self._link.close()
             self._disk.shutdown()
             self._desk.close()
@@ -156,18 +149,28 @@ class Agent:
             group.create_task(self._carrier.bring_home(self._link, self.on_disk, self._pause))
             group.create_task(self._bring_reports())
 
-    # -- what the desk borrows (spooler.commands.Site)
+    # -- what the desk and the queues borrow (spooler.commands.Site, spooler.cupsd.queues.Site)
 
     @property
     def lane(self) -> Lane:
-        return self._lane
+        return self._queues.lane
 
     @property
     def printers(self) -> Printers:
-        return self._printers
+        return self._queues.printers
 
     def now(self) -> datetime:
         return _now()
+
+    async def see_queues(self) -> None:
+        await self._queues.see()
+
+    def setting(self, queue: str) -> QueueSettings:
+        return self._desk.setting(queue)
+
+    async def document_for(self, job: Job, queue: str) -> bytes | None:
+        document = await self.on_disk(self._journal.find_document, job.sha256)
+        return None if document is None else await self._desk.fit_document(job, queue, document)
 
     def news(self) -> None:
         if self._identity.token and not self._telling:
@@ -176,7 +179,7 @@ class Agent:
 
     # -- the step
 
-    def _tell(self, event: m.Event) -> None:
+    def tell(self, event: m.Event) -> None:
         self._events.put_nowait((event, None))
 
     async def bring(self, event: m.Event) -> None:
@@ -246,7 +249,7 @@ class Agent:
         lost = frozenset(JobId(event.job_id) for event in events if hasattr(event, "job_id"))
         lost |= frozenset(job_id for event in events if isinstance(event, m.Forgotten) for job_id in event.job_ids)
         loop = asyncio.get_running_loop()
-        loop.call_later(_STORAGE_RETRY_S, self._tell, m.Forgotten(lost))
+        loop.call_later(_STORAGE_RETRY_S, self.tell, m.Forgotten(lost))
 
     def _storage_works(self) -> None:
         if not self._storage_ok:
@@ -293,27 +296,16 @@ class Agent:
         except Exception as error:
             log.exception("operation_broke", operation=type(operation).__name__, error=type(error).__name__)
             job_id = getattr(operation, "job_id", None) or getattr(getattr(operation, "job", None), "job_id", None)
-            self._tell(m.Forgotten(frozenset({job_id} if job_id else ())))
+            self.tell(m.Forgotten(frozenset({job_id} if job_id else ())))
 
     async def _do(self, operation: m.Operation) -> None:
         match operation:
             case m.Fetch():
-                self._tell(await self._fetch(operation))
+                self.tell(await self._fetch(operation))
             case m.Discard():
                 await self.on_disk(self._journal.discard_document, operation.sha256)
-            case m.SeeQueues():
-                await self.see_queues()
-            case m.Find() | m.Create() | m.Release() | m.TakeBack():
-                self._tell(await self._at_cups(operation))
-            case m.Withdraw(attempt=attempt):
-                with contextlib.suppress(CupsRefusedError):
-                    await withdraw(self._lane, attempt)
-            case m.AskCups():
-                self._tell(m.CupsSaid(operation.job_id, operation.attempt.attempt_id, await self._ask_cups(operation)))
-            case m.AskPrinter():
-                await self._ask_printer(operation)
             case _:
-                assert_never(operation)
+                await self._queues.do(operation)
 
     async def _fetch(self, operation: m.Fetch) -> m.Event:
         job_id, sha256 = operation.job_id, operation.sha256
@@ -332,59 +324,6 @@ class Agent:
             log.warning("fetch_failed", job_id=job_id, code=error.code, detail=error.en)
             return m.FetchFailed(job_id, error.code, permanent=False)
 
-    async def _at_cups(self, operation: m.Find | m.Create | m.Release | m.TakeBack) -> m.Event:
-        attempt = operation.attempt
-        job_id = operation.job.job_id if isinstance(operation, m.Create | m.Find) else operation.job_id
-        name = attempt.attempt_id
-        try:
-            match operation:
-                case m.Find(job=job):
-                    found = await self._lane.run(lambda c: server.find(c, job, attempt), timeout_s=_FIND_S)
-                    return (
-                        m.Found(job_id, name, found.cups_job_id, found.cups_uuid, found.word)
-                        if found
-                        else m.Found(job_id, name)
-                    )
-                case m.Create(job=job):
-                    document = await self.on_disk(self._journal.find_document, job.sha256)
-                    if document is None:
-                        return m.OperationFailed(job_id, name, "document-missing", document_missing=True)
-                    document = await self._desk.fit_document(job, attempt.queue, document)
-                    made = await self._lane.run(lambda c: server.create_held(c, job, attempt, document))
-                    return m.Created(job_id, name, made.cups_job_id, made.cups_uuid)
-                case m.Release():
-                    await self._lane.run(lambda c: server.release(c, attempt))
-                    return m.Released(job_id, name)
-                case m.TakeBack():
-                    word = await self._lane.run(lambda c: server.take_back(c, attempt))
-                    return m.TakenBack(job_id, name, attempt.cups_uuid, word)
-                case _:
-                    assert_never(operation)
-        except CupsRefusedError as error:
-            log.warning("cups_refused", attempt_id=name, status=error.status, detail=error.en)
-            return m.OperationFailed(job_id, name, "cups-refused", refused=True)
-        except CupsSilentError as error:
-            log.warning("cups_silent", attempt_id=name, detail=error.en)
-            return m.OperationFailed(job_id, name, "cups-silent")
-
-    async def _ask_cups(self, operation: m.AskCups) -> CupsWord:
-        try:
-            return await self._lane.run(lambda c: server.ask(c, operation.attempt))
-        except (CupsSilentError, CupsRefusedError):
-            return CupsWord.UNKNOWN
-
-    async def _ask_printer(self, operation: m.AskPrinter) -> None:
-        attempt = operation.attempt
-        if attempt.queue not in self._uris:
-            await self.see_queues()
-        if attempt.queue not in self._uris:
-            answer: Any = Unreachable()
-        elif (uri := self._uris[attempt.queue]) is None:
-            answer = Mute()
-        else:
-            answer = await self._printers.ask(uri, attempt.attempt_id)
-        self._tell(m.PrinterSaid(operation.job_id, attempt.attempt_id, answer))
-
     async def _keep_document(self, sha256: str, content: bytes) -> None:
         await self.on_disk(self._journal.store_document, sha256, content)
 
@@ -396,7 +335,7 @@ class Agent:
                 await self.see_queues()
             except Exception as error:  # one odd printer must not end the agent
                 log.exception("queues_not_seen", error=type(error).__name__)
-            if worth_telling(self._reports) != worth_telling(self._reported):
+            if worth_telling(self._queues.reports) != worth_telling(self._reported):
                 self.news()
             busy = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(min(1.0, self._settings.health_s) if busy else self._settings.health_s)
@@ -410,39 +349,10 @@ class Agent:
         finally:
             self._telling = False
 
-    async def see_queues(self) -> None:
-        try:
-            if self._advised_at is None or time.monotonic() - self._advised_at > _ADVICE_EVERY_S:
-                self._advised_at = time.monotonic()
-                self._advice = await self._lane.run(server.check_cupsd)
-            seen = await look(
-                self._lane,
-                self._printers,
-                self._settings.queues,
-                advice=self._advice,
-                setting_of=self._desk.setting,
-                now=_now(),
-            )
-        except (CupsSilentError, CupsRefusedError) as error:
-            if self._cups_answers:
-                self._cups_answers = False
-                log.error("cups_unreachable", detail=error.en)
-            self._reports = tuple(
-                report.model_copy(update={"state": 5, "problems": (CUPS_SILENT,)}) for report in self._reports
-            )
-            self._tell(m.QueuesSeen(()))
-            return
-        if not self._cups_answers:
-            self._cups_answers = True
-            log.info("cups_reachable")
-        self._uris |= seen.uris
-        self._reports = seen.reports
-        await self.bring(m.QueuesSeen(seen.queues))
-
     # -- the service
 
     def _lease_request(self, wanted: int) -> LeaseRequest:
-        self._reported = self._reports
+        self._reported = self._queues.reports
         return LeaseRequest(
             journal_id=self._identity.journal_id,
             capacity=wanted,
@@ -451,7 +361,7 @@ class Agent:
             agent_time=_now(),
             agent_version=self._version,
             holding=self._carrier.holding(unacknowledged(self.state)),
-            printers=self._reports,
+            printers=self._queues.reports,
             **self._poor.told(),
             **self._desk.to_tell(),
         )
@@ -551,4 +461,4 @@ class Agent:
         while True:
             active = any(job.phase not in FINAL for job in self.state.jobs.values())
             await asyncio.sleep(self._settings.poll_s / 2 if active else 0.5)
-            self._tell(m.Tick())
+            self.tell(m.Tick())

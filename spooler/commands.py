@@ -34,13 +34,13 @@ import structlog
 from printsvc.errors import PrintsvcError, RenderError
 from spooler.book import Book
 from spooler.core import messages as m
-from spooler.core.attempt import FINAL, Attempt, Job, Phase, Queue, State
-from spooler.core.witness import CupsWord
-from spooler.cupsd import admin, check, discover, server
+from spooler.core.attempt import FINAL, Job, Phase, Queue, State
+from spooler.cupsd import admin, check, discover
 from spooler.cupsd.admin import Refused
 from spooler.cupsd.check import A4
-from spooler.cupsd.lane import CupsRefusedError, CupsSilentError, Lane
+from spooler.cupsd.lane import CupsRefusedError, Lane
 from spooler.cupsd.printer import Printers
+from spooler.cupsd.queues import withdraw
 from spooler.protocol import (
     Command,
     CommandOutcome,
@@ -61,7 +61,6 @@ T = TypeVar("T")
 _REPEATABLE = frozenset({"discover", "check", "enable", "disable", "accept", "reject", "drain", "withdraw"})
 _ADD_WAIT_S = 30.0
 _STEP_S = 0.25
-_WITHDRAW_AGAIN_S = 1.0
 _LONG_CALL_S = 30.0
 _FORBIDDEN = frozenset({0x0401, 0x0402, 0x0403})  # RFC 8011, appendix B: who are you, and not you
 
@@ -479,18 +478,6 @@ class Desk:
                     "The order of other programs' jobs is changed in CUPS itself: lp -i JOB -q PRIORITY.",
                     "Thứ tự lệnh in của chương trình khác: dùng lp -i LỆNH -q ƯU_TIÊN trong CUPS.",
                 )
-
-
-async def withdraw(lane: Lane, attempt: Attempt, *, pause_s: float = _WITHDRAW_AGAIN_S) -> CupsWord:
-    """Take what waits of an attempt from CUPS, and return what it was; a CUPS that is silent is asked until it answers.
-
-    One that is started again begins with the jobs that it has. Raises CupsRefusedError.
-    """
-    while True:
-        try:
-            return await lane.run(lambda c: server.withdraw(c, attempt))
-        except CupsSilentError:
-            await asyncio.sleep(pause_s)
 
 
 def _active(job: Job) -> Refused:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from spooler.commands import withdraw
 from spooler.core.attempt import Attempt
 from spooler.core.witness import CupsWord
 from spooler.cupsd.lane import CupsRefusedError, CupsSilentError
+from spooler.cupsd.queues import withdraw
 from spooler.protocol import AttemptId
 
 ATTEMPT = Attempt(AttemptId("ps-j1-1-1"), 1, "a", datetime(2021, 10, 30, tzinfo=UTC), cups_job_id=7, cups_uuid="urn:7")
