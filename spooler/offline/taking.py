@@ -21,7 +21,8 @@ from printsvc.domain.print_job import CopyReason
 from printsvc.errors import CredentialError, InputError, PrintsvcError, SigningError, StateError
 from printsvc.issuing.bag import NOT_A_BAG, TRUST, DayBag, check_time, make_request, open_bag, read_request
 from spooler.journal import Identity
-from spooler.offline.book import Book, HeldBag
+from spooler.offline.bags import HeldBag
+from spooler.offline.book import Book
 from spooler.offline.desk import Answer, Desk, Stamps
 from spooler.offline.line import BagLine, NoBagError
 
