@@ -21,8 +21,9 @@ from printsvc.errors import PrintsvcError
 from spooler import offlinecli
 from spooler.agent import Agent, clock
 from spooler.doctor import Check, Status, as_document, as_text, is_well, visit
-from spooler.journal import Journal, peek
+from spooler.journal import Journal
 from spooler.link import Link
+from spooler.peek import peek
 from spooler.protocol import EnrollRequest
 from spooler.settings import Settings, read_settings, systemd_watch
 from spooler.systemd import keep_alive, notify

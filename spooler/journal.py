@@ -97,12 +97,6 @@ class JournalUnwritableError(StoreError):
     code = "journal_unwritable"
 
 
-class NotSetUpError(StateError):
-    """There is no journal: this machine's agent never enrolled."""
-
-    code = "not_set_up"
-
-
 class JournalDamagedError(StateError):
     """The journal is lost or not readable: a person must look."""
 
@@ -116,7 +110,8 @@ def _full(error: Exception) -> JournalUnwritableError:
     )
 
 
-def _damaged(path: Path, what: str) -> JournalDamagedError:
+def damaged(path: Path, what: str) -> JournalDamagedError:
+    """Return the error of a journal that cannot be read: `what` is wrong with it."""
     return JournalDamagedError(
         f"The journal {path.name} is damaged ({what}). Papers of its jobs may exist: keep the file, look at the "
         "printers, then start with a new state directory and enrol again.",
@@ -355,7 +350,7 @@ def _open_database(directory: Path, make_journal_id: Callable[[], str]) -> sqlit
     # The marker is written last: without it the journal was never used, and its making may start anew.
     known = marker.read_text().strip() if marker.exists() else ""
     if known and (not path.exists() or path.stat().st_size == 0):
-        raise _damaged(path, "missing or empty")
+        raise damaged(path, "missing or empty")
     try:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         try:
@@ -367,7 +362,7 @@ def _open_database(directory: Path, make_journal_id: Callable[[], str]) -> sqlit
     except sqlite3.OperationalError as error:
         raise _full(error) from error
     except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     if not known:
         with _write_errors():
             journal_id = connection.execute("SELECT journal_id FROM identity").fetchone()[0]
@@ -408,14 +403,14 @@ def _prepare(connection: sqlite3.Connection, path: Path, known: str, make_journa
         connection.execute("COMMIT")
         return
     if application_id != _APPLICATION_ID:
-        raise _damaged(path, "not a journal")
+        raise damaged(path, "not a journal")
     if version > _SCHEMA_VERSION:
         raise StateError("The journal was written by a newer agent.", vi="Nhật ký in thuộc phiên bản mới hơn.")
     (check,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if check != "ok":
-        raise _damaged(path, "integrity check failed")
+        raise damaged(path, "integrity check failed")
     if known and connection.execute("SELECT journal_id FROM identity").fetchone()[0] != known:
-        raise _damaged(path, "another journal's file")
+        raise damaged(path, "another journal's file")
     _add_columns(connection)
 
 
@@ -432,86 +427,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def peek_identity(directory: Path) -> Identity:
-    """Return who this agent is, also while it runs. Its token is a secret.
-
-    Raises NotSetUpError where it was never enrolled, JournalDamagedError where the journal cannot be read.
-    """
-    if not (directory / "journal.id").exists():
-        raise _not_enrolled()
-    path = directory / "journal.db"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as found:
-            row = found.execute("SELECT journal_id, url, agent_id, site_id, token FROM identity").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from error
-    if row is None or not row[4]:
-        raise _not_enrolled()
-    return Identity(*row)
-
-
-def _not_enrolled() -> NotSetUpError:
-    return NotSetUpError(
-        "This agent is not enrolled: printsvc-spooler enroll --code CODE --url URL",
-        vi="Chưa đăng ký điểm in này: printsvc-spooler enroll --code MÃ --url ĐỊA_CHỈ",
-    )
-
-
-def peek(directory: Path, *, with_failed: bool = False) -> dict[str, Any]:
-    """Return what stands in a journal, also while an agent runs with it: counts, unsettled and uncertain jobs.
-
-    `with_failed`: also those of which certainly no paper came.
-    Raises NotSetUpError where there was never one, JournalDamagedError where it cannot be read. The token is not
-    among it.
-    """
-    path = directory / "journal.db"
-    # Made together, the marker last: with neither, nothing was ever printed from here.
-    if not path.exists() and not (directory / "journal.id").exists():
-        raise NotSetUpError(
-            f"Not set up yet: there is no journal in {directory}. Enrol this agent first: "
-            "printsvc-spooler enroll --code CODE --url URL",
-            vi="Chưa thiết lập: hãy đăng ký trước bằng printsvc-spooler enroll --code MÃ --url ĐỊA_CHỈ",
-        )
-    try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
-    except sqlite3.OperationalError as error:
-        raise _damaged(path, "missing or not readable") from error
-    try:
-        identity = connection.execute("SELECT journal_id, url, agent_id, site_id, token <> '' FROM identity").fetchone()
-        counts = dict(connection.execute("SELECT phase, count(*) FROM jobs GROUP BY phase"))
-        (outbox,) = connection.execute("SELECT count(*) FROM outbox").fetchone()
-        jobs = connection.execute(
-            "SELECT j.job_id, j.phase, j.attempt_id, a.queue, j.reason "
-            'FROM jobs j LEFT JOIN attempts a USING (attempt_id) ORDER BY j."order"'
-        ).fetchall()
-    except sqlite3.DatabaseError as error:
-        raise _damaged(path, str(error)) from error
-    finally:
-        connection.close()
-    settled = {phase.value for phase in FINAL} - {Phase.UNCERTAIN.value}
-    settled -= {Phase.FAILED.value} if with_failed else set()
-    keys = ("job_id", "phase", "attempt_id", "queue", "reason")
-    return {
-        **dict(zip(("journal_id", "url", "agent_id", "site_id"), identity[:4], strict=True)),
-        "enrolled": bool(identity[4]),
-        "counts": counts,
-        "outbox": outbox,
-        "jobs": [dict(zip(keys, row, strict=True)) for row in jobs if row[1] not in settled],
-    }
-
-
-def find_token(directory: Path) -> str:
-    """Return the agent's token, "" where there is none, also while an agent runs. It is a secret: never shown."""
-    try:
-        connection = sqlite3.connect(f"file:{directory / 'journal.db'}?mode=ro", uri=True, timeout=5)
-    except sqlite3.OperationalError:
-        return ""
-    try:
-        row = connection.execute("SELECT token FROM identity").fetchone()
-    except sqlite3.DatabaseError:
-        return ""
-    finally:
-        connection.close()
-    return str(row[0]) if row else ""

@@ -25,9 +25,10 @@ from printsvc.errors import DuplicateError, InputError, PrintsvcError
 from spooler.agent import _now as clock
 from spooler.bagprotocol import SyncRequest
 from spooler.core.attempt import Phase
-from spooler.journal import Identity, peek, peek_identity
+from spooler.journal import Identity
 from spooler.offline.book import Book
 from spooler.offline.line import BagLine, BagRefusedError
+from spooler.peek import peek, peek_identity
 from spooler.protocol import JobId
 from spooler.settings import Settings, read_settings
 

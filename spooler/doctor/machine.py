@@ -15,7 +15,7 @@ from typing import Any
 
 from printsvc.errors import PrintsvcError
 from spooler.doctor.report import Check, Status, ok
-from spooler.journal import NotSetUpError, peek
+from spooler.peek import NotSetUpError, peek
 
 _ABOUT = "computer"
 _LOW_BYTES, _TOO_LOW_BYTES = 500_000_000, 50_000_000

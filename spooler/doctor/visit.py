@@ -10,7 +10,7 @@ from spooler.doctor.machine import look_at_folder, look_at_journal, look_at_libr
 from spooler.doctor.printing import look_at_printing
 from spooler.doctor.report import Check
 from spooler.doctor.service import look_at_service
-from spooler.journal import find_token
+from spooler.peek import find_token
 from spooler.settings import Settings
 
 

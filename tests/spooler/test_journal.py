@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from printsvc.errors import StoreLockedError
 from spooler.core.attempt import Attempt, Job, Phase
 from spooler.core.messages import Erase, Record, Report, Save, Trim
-from spooler.journal import Journal, JournalDamagedError, JournalUnwritableError, peek
+from spooler.journal import Journal, JournalDamagedError, JournalUnwritableError
+from spooler.peek import peek
 from spooler.protocol import AttemptId, EnrollAnswer, EventKind, JobId
 
 AT = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)

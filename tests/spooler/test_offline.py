@@ -42,7 +42,7 @@ from printsvc.render.stamp import NeedsWeasyPrint
 from spooler.bagprotocol import EntryResult, SyncAnswer, SyncRequest, is_offline
 from spooler.core.attempt import Job, Phase
 from spooler.core.messages import Save
-from spooler.journal import Identity, Journal, peek
+from spooler.journal import Identity, Journal
 from spooler.link import LinkDownError
 from spooler.offline.book import Book
 from spooler.offline.carrier import Carrier, leased_of
@@ -53,6 +53,7 @@ from spooler.offlinecli import _documents as read_documents
 from spooler.offlinecli import _parsed as parse_document
 from spooler.offlinecli import offline as offline_commands
 from spooler.offlinecli import summary_document
+from spooler.peek import peek
 from spooler.protocol import EnrollAnswer, Event, EventKind, JobId, LeasedJob
 
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
