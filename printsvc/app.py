@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import structlog
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,25 +25,19 @@ from printsvc.domain.seal import SealPlace, TimeStamping
 from printsvc.domain.signer import SignerRole
 from printsvc.errors import (
     InputError,
-    PrintsvcError,
     SignerError,
     SigningError,
-    StoreError,
     StoreLockedError,
     UnavailableError,
 )
+from printsvc.flows import tending
 from printsvc.flows.alertbook import AlertBook
 from printsvc.flows.alerts import keep_alerts
-from printsvc.flows.climbing import climb_all
 from printsvc.flows.firstkeys import make_development_signer
 from printsvc.flows.formshelf import FormShelf
 from printsvc.flows.keymaking import Authority, find_authority
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
-from printsvc.flows.printers import sites_with_work
-from printsvc.flows.reissue import resume_runs as resume_reissues
-from printsvc.flows.revocation_lists import is_signed_by_another, publish_snapshot
-from printsvc.flows.revoke import resume_runs
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
 from printsvc.flows.services import DayBagKit, FormChoice, Services
 from printsvc.flows.signers import FollowedSigners
@@ -74,12 +67,7 @@ from printsvc.web.signers import SignerGauges
 from printsvc.web.sites import new_token
 
 MAX_BODY = 16 * 1024 * 1024
-POLL_S = 0.5
-TEND_S = 60.0
-FOLLOW_S = 1.0
-CLIMB_S = 5.0
 ORGANISATION = "Cục Y tế dự phòng"
-_LOG = structlog.get_logger("printsvc")
 
 __all__ = ["assemble", "make_application", "open_signer", "serve", "write_development_tokens"]
 
@@ -400,11 +388,11 @@ def make_application(settings: Settings) -> web.Application:
             await asyncio.to_thread(write_development_tokens, store, settings.data_dir / "dev")
         await pool.warm_up()
         tasks = [
-            asyncio.create_task(_wake_sites(services)),
-            asyncio.create_task(_follow_signers(services)),
-            asyncio.create_task(_tend_revocations(services, settings.revocation_snapshot_s)),
-            asyncio.create_task(_tend_reissues(services)),
-            asyncio.create_task(_tend_clocks(services)),
+            asyncio.create_task(tending.wake_sites(services)),
+            asyncio.create_task(tending.follow_signers(services)),
+            asyncio.create_task(tending.tend_revocations(services, settings.revocation_snapshot_s)),
+            asyncio.create_task(tending.tend_reissues(services)),
+            asyncio.create_task(tending.tend_clocks(services)),
             asyncio.create_task(keep_alerts(services, every_s=settings.alert_every_s)),
         ]
         yield
@@ -432,69 +420,6 @@ def _ready_checks(services: Services) -> list[Callable[[], Awaitable[None]]]:
         services.signers.current(services.clock())
 
     return [store_answers, store_is_current, somebody_signs]
-
-
-async def _wake_sites(services: Services) -> None:
-    """Wake long-polls for jobs that another process made or whose lease ran out: one small query for all sites."""
-    while True:
-        await asyncio.sleep(POLL_S)
-        if not services.wakeups.waiting_sites():
-            continue
-        try:
-            for site_id in await services.store.read(sites_with_work):
-                services.wakeups.notify(site_id)
-        except StoreError as error:
-            _LOG.warning("store unavailable", detail=error.en)
-
-
-async def _follow_signers(services: Services) -> None:
-    """See every second what other processes changed of the signers, and let one sign whose time has come."""
-    told: dict[str, str] = {}
-    while True:
-        try:
-            await services.signers.look(services.clock())
-        except PrintsvcError as error:
-            _LOG.warning("signers not read", code=error.code, detail=error.en)
-        closed = {name: error.en for name, error in services.signers.closed().items()}
-        for name in closed.keys() - told.keys():
-            _LOG.warning("signer's key cannot be opened", kid=name[:16], detail=closed[name])
-        told = closed
-        await asyncio.sleep(FOLLOW_S)
-
-
-async def _tend_revocations(services: Services, snapshot_s: float) -> None:
-    """Bring runs to their end that somebody left, and publish a snapshot where something changed."""
-    loop = asyncio.get_running_loop()
-    publish_at = loop.time()
-    while True:
-        try:
-            await resume_runs(services)
-            if loop.time() >= publish_at or await is_signed_by_another(services):
-                await publish_snapshot(services)
-                publish_at = loop.time() + snapshot_s
-        except (UnavailableError, SigningError) as error:
-            _LOG.warning("revocations not tended", code=error.code, detail=error.en)
-        await asyncio.sleep(min(TEND_S, snapshot_s))
-
-
-async def _tend_reissues(services: Services) -> None:
-    """Bring runs to their end that somebody left."""
-    while True:
-        try:
-            await resume_reissues(services)
-        except (UnavailableError, SigningError) as error:
-            _LOG.warning("re-issue waits", code=error.code, detail=error.en)
-        await asyncio.sleep(TEND_S)
-
-
-async def _tend_clocks(services: Services) -> None:
-    """Let jobs climb whose paper does not come, also where no agent asks for them."""
-    while True:
-        try:
-            await climb_all(services)
-        except StoreError as error:
-            _LOG.warning("store unavailable", detail=error.en)
-        await asyncio.sleep(CLIMB_S)
 
 
 async def serve(settings: Settings, started: Callable[[str], None]) -> None:
