@@ -28,7 +28,9 @@ PLAIN_EVERY_S = 5.0
 @click.option("--form", help="Form of the certificates.  [PRINTSVC_FORM, or a4/43-2022]")
 @click.option("--sites", "sites_file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
               help="Sites as GET /v1/sites gives them; without it the paper has a site's id for its name.")  # fmt: skip
-@click.option("--merge", type=click.Choice(["site"]), help="Also one PDF for each site, to be printed.")
+@click.option("--merge", type=click.Choice(["site", "site-only"]),
+              help="site: also PDFs of up to 500 papers of a site, to be printed; site-only: nothing but these, in "
+              "half the time.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [as many as there are processors]")
 def issue(
     file: Path, folder: Path, form: str | None, sites_file: Path | None, merge: str | None, jobs: int | None
@@ -48,8 +50,9 @@ def issue(
     from printsvc.clock import clock
     from printsvc.domain.form import FormId
     from printsvc.errors import InputError, SignerError
-    from printsvc.flows.bulk import Run
-    from printsvc.flows.bulkrun import WorkerSetup, begin, issue_file, merge_by_site
+    from printsvc.flows.bulk import MERGED, Papers, Run
+    from printsvc.flows.bulkcrew import WorkerSetup
+    from printsvc.flows.bulkrun import begin, issue_file, merge_by_site
     from printsvc.render.draw import RenderSetup, sources_digest
     from printsvc.settings import read_settings
     from printsvc.store.bulkledger import BulkLedger
@@ -86,6 +89,7 @@ def issue(
         issuer=settings.issuer,
         country=settings.country,
         sites=hashlib.sha256(sites_file.read_bytes()).hexdigest() if sites_file else "",
+        papers=Papers.BY_SITE if merge == "site-only" else Papers.SINGLE,
     )
     if sites_file is None:
         click.echo("Without --sites the papers have a site's id for its name.", err=True)
@@ -95,17 +99,19 @@ def issue(
         setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
         with _progress() as tell:
             issue_file(file, ledger, setup, workers=jobs or len(os.sched_getaffinity(0)), tell=tell)
-        merged = merge_by_site(ledger, folder, workers=jobs or len(os.sched_getaffinity(0))) if merge else []
+        if merge == "site":
+            merge_by_site(ledger, folder, workers=jobs or len(os.sched_getaffinity(0)))
         counts, ways_out = ledger.counts(), ledger.ways_out()
     finally:
         ledger.close()
     words = [f"{number} {status}" for status, number in sorted(counts.items())]
     click.echo(f"{folder}: " + (", ".join(words) or "no lines"))
-    if merged:
-        click.echo(f"to be printed by site: {len(merged)} files in {folder / 'merged'}")
+    if merge:
+        click.echo(f"to be printed by site: {len(list((folder / MERGED).glob('*.pdf')))} files in {folder / MERGED}")
     if ways_out:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(ways_out.items()))
-        click.echo(f"drawn without the stamp: {reasons}")
+        alone = ", each in a file of its own" if merge == "site-only" else ""
+        click.echo(f"drawn without the stamp{alone}: {reasons}")
     sys.exit(1 if set(counts) - {"issued", "replayed"} else 0)
 
 

@@ -14,7 +14,7 @@ import hmac
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -32,11 +32,19 @@ from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
 from printsvc.issuing.intake import unknown_site
 from printsvc.issuing.page import page_of
-from printsvc.render.draw import Drawn
+from printsvc.render.draw import Drawn, PrintFile, Way
 from printsvc.store.doses import ISSUED, StoredDose
 
 DEFAULT_AUTHORITY = "SỞ Y TẾ"
+MERGED: Final = "merged"
 MAX_LINE: Final = 1 << 20  # bytes
+
+
+class Papers(StrEnum):
+    """How papers lie in files: each in one of its own, or those of a site together, to be printed."""
+
+    SINGLE = "single"
+    BY_SITE = "by_site"
 
 
 class LineStatus(StrEnum):
@@ -51,7 +59,7 @@ class LineStatus(StrEnum):
 class Run:
     """What is fixed when a run begins; `secret` is 32 random bytes, `kid` (hex) the signer's, `sources` the forms'.
 
-    `sites` is a digest of the sites that were given, "" for none.
+    `sites` is a digest of the sites that were given, "" for none. `papers` says how they lie in files.
     """
 
     secret: bytes
@@ -62,6 +70,7 @@ class Run:
     issuer: str
     country: str
     sites: str = ""
+    papers: Papers = Papers.SINGLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,8 @@ class Line:
 class LineResult:
     """What became of a line. `reasons` are problems as documents; `way` and `way_out` say how the page was drawn.
 
-    `file` is relative to the run's folder, of `size` bytes; "" where none was written.
+    `file` is relative to the run's folder, of `size` bytes; "" where none was written. The paper begins on its page
+    `page`, the first being 1.
     """
 
     number: int
@@ -86,6 +96,7 @@ class LineResult:
     uvci: str = ""
     file: str = ""
     size: int = 0
+    page: int = 1
     way: str = ""
     way_out: str = ""
     reasons: tuple[Mapping[str, str], ...] = ()
@@ -97,6 +108,8 @@ class Draws(Protocol):
     timeout_s: float
 
     def draw_all(self, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn | PrintsvcError]: ...
+
+    def stamp_print_file(self, form_id: FormId, pages: Sequence[PageData]) -> PrintFile: ...
 
 
 class Issuer:
@@ -117,6 +130,39 @@ class Issuer:
         Every step is done for all lines before the next (see `Stamper.stamp_all`), but what WeasyPrint has to draw is
         drawn when its turn comes. Raises OSError, and RenderError where the form is wrong.
         """
+        results, certified = self._certify(lines)
+        pages = [self.page(event, certificate) for _, event, certificate in certified]
+        drawn = self._drawer.draw_all(self._run.form.form_id, pages)
+        issued = (self._write(*known, one) for known, one in zip(certified, drawn, strict=True))
+        for line in lines:
+            yield results[line.number] if line.number in results else next(issued)
+
+    def issue_together(self, lines: Sequence[Line], number: int) -> Iterator[LineResult]:
+        """Like `issue_all`, for lines of one site: its papers become the site's print file of that number.
+
+        What WeasyPrint has to draw gets a file of its own.
+        """
+        results, certified = self._certify(lines)
+        form_id = self._run.form.form_id
+        pages = [self.page(event, certificate) for _, event, certificate in certified]
+        made = self._drawer.stamp_print_file(form_id, pages)
+        if made.pdf:
+            file = print_file_name(certified[0][1].site_id, number)
+            write_whole(f"{self._folder}/{file}", made.pdf)
+            for place, first_page in made.first_page.items():
+                known = certified[place]
+                one = _issued(*known, Drawn(made.pdf, Way.STAMP), file)
+                results[known[0].number] = replace(one, page=first_page)
+        rest = [place for place in range(len(pages)) if place not in made.first_page]
+        drawn = self._drawer.draw_all(form_id, [pages[place] for place in rest])
+        issued = (self._write(*certified[place], one) for place, one in zip(rest, drawn, strict=True))
+        for line in lines:
+            yield results[line.number] if line.number in results else next(issued)
+
+    def _certify(
+        self, lines: Sequence[Line]
+    ) -> tuple[dict[int, LineResult], list[tuple[Line, DoseEvent, Certificate]]]:
+        """What comes of the lines without a paper, by number, and the certificates of the others."""
         results: dict[int, LineResult] = {}
         sound: list[tuple[Line, DoseEvent]] = []
         for line in lines:
@@ -140,11 +186,7 @@ class Issuer:
                 results[line.number] = _invalid(line, event, made)
             else:
                 certified.append((line, event, made))
-        pages = [self.page(event, certificate) for _, event, certificate in certified]
-        drawn = self._drawer.draw_all(self._run.form.form_id, pages)
-        issued = (self._write(*known, one) for known, one in zip(certified, drawn, strict=True))
-        for line in lines:
-            yield results[line.number] if line.number in results else next(issued)
+        return results, certified
 
     def _write(
         self, line: Line, event: DoseEvent, certificate: Certificate, drawn: Drawn | PrintsvcError
@@ -153,17 +195,7 @@ class Issuer:
             return _invalid(line, event, drawn)
         file = file_name(certificate.uvci)
         write_whole(f"{self._folder}/{file}", drawn.pdf)
-        return LineResult(
-            line.number,
-            LineStatus.ISSUED,
-            event.dose_id,
-            event.site_id,
-            uvci=certificate.uvci,
-            file=file,
-            size=len(drawn.pdf),
-            way=drawn.way,
-            way_out=drawn.reason,
-        )
+        return _issued(line, event, certificate, drawn, file)
 
     def certify_all(self, events: Sequence[DoseEvent]) -> list[Certificate | InputError]:
         """Return each dose's certificate in this run, always the same, or the error that lies in the dose."""
@@ -218,6 +250,11 @@ def file_name(uvci: str) -> str:
     return f"{opaque[:2].lower()}/{opaque}.pdf"
 
 
+def print_file_name(site_id: str, number: int) -> str:
+    """Return the name of a site's print file: `merged/HN-HBT-01-0001.pdf`."""
+    return f"{MERGED}/{site_id}-{number:04d}.pdf"
+
+
 def write_whole(path: str | Path, body: bytes) -> None:
     """Write a file that is either not there or whole, whenever this process is killed."""
     # Texts: to make a Path and ask for its parent takes a fifth of what the file itself takes.
@@ -262,6 +299,20 @@ def _write(file: int, body: bytes) -> None:
     view = memoryview(body)
     while view:
         view = view[os.write(file, view) :]
+
+
+def _issued(line: Line, event: DoseEvent, certificate: Certificate, drawn: Drawn, file: str) -> LineResult:
+    return LineResult(
+        line.number,
+        LineStatus.ISSUED,
+        event.dose_id,
+        event.site_id,
+        uvci=certificate.uvci,
+        file=file,
+        size=len(drawn.pdf),
+        way=drawn.way,
+        way_out=drawn.reason,
+    )
 
 
 def _invalid(line: Line, event: DoseEvent | None, error: PrintsvcError) -> LineResult:

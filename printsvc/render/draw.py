@@ -10,7 +10,7 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -20,6 +20,7 @@ from typing import Any, Final
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import InputError, NotFoundError, PrintsvcError, RenderError
 from printsvc.render.stamp import CompiledForm, Stamper
+from printsvc.render.stamp.printfile import Paper
 from printsvc.render.template import FormLibrary, process_cache_dir
 
 NOT_COMPILED = "not_compiled"
@@ -59,6 +60,14 @@ class Drawn:
     pdf: bytes
     way: Way
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrintFile:
+    """Papers in one PDF, "" for none; `first_page` is where each begins, from 1, by its place among those asked for."""
+
+    pdf: bytes
+    first_page: Mapping[int, int]
 
 
 @dataclass(slots=True)
@@ -134,6 +143,19 @@ class Drawer:
                     yield Drawn(self.library.render_pdf(form_id, page), Way.WEASYPRINT, reason)
                 except InputError as error:
                     yield error
+
+    def stamp_print_file(self, form_id: FormId, pages: Sequence[PageData]) -> PrintFile:
+        """Return one PDF to be printed with those that can be stamped; the others are for `draw_all`."""
+        stamper = self.stamper(form_id)
+        laid_out = stamper.papers(pages) if stamper else []
+        papers = {place: paper for place, paper in enumerate(laid_out) if isinstance(paper, Paper)}
+        if stamper is None or not papers:
+            return PrintFile(b"", {})
+        many = len(stamper.form.pages)
+        return PrintFile(
+            stamper.print_file(list(papers.values())),
+            {place: 1 + many * number for number, place in enumerate(papers)},
+        )
 
     def stamper(self, form_id: FormId) -> Stamper | None:
         """Return the form's stamp, None where the form is not compiled. NotFoundError if there is no such form."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from printsvc.errors import StateError, StoreError
 
 FILE_NAME: Final = "ledger.db"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _TABLES: Final = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE lines (
@@ -25,6 +25,7 @@ CREATE TABLE lines (
     uvci TEXT NOT NULL,
     file TEXT NOT NULL,
     size INTEGER NOT NULL,
+    page INTEGER NOT NULL DEFAULT 1,
     way TEXT NOT NULL,
     way_out TEXT NOT NULL,
     reasons TEXT NOT NULL
@@ -33,7 +34,8 @@ CREATE UNIQUE INDEX one_answer_a_dose ON lines (dose_id) WHERE status IN ('issue
 CREATE UNIQUE INDEX one_line_a_uvci ON lines (uvci) WHERE uvci <> '';
 CREATE INDEX lines_of_a_site ON lines (site_id, line) WHERE status = 'issued';
 """
-COLUMNS: Final = "line, body, status, dose_id, site_id, uvci, file, size, way, way_out, reasons"
+_PAGE_OF_1: Final = "ALTER TABLE lines ADD COLUMN page INTEGER NOT NULL DEFAULT 1;"
+COLUMNS: Final = "line, body, status, dose_id, site_id, uvci, file, size, page, way, way_out, reasons"
 
 
 class BulkLedger:
@@ -50,6 +52,9 @@ class BulkLedger:
             self._execute("PRAGMA journal_mode = WAL")
             self._execute("PRAGMA synchronous = NORMAL")
             version = self._execute("PRAGMA user_version").fetchone()[0]
+            if version == 1:  # each paper had a file of its own
+                self._execute(f"BEGIN IMMEDIATE; {_PAGE_OF_1} PRAGMA user_version = {_FORMAT}; COMMIT", script=True)
+                version = _FORMAT
             if version not in (0, _FORMAT):
                 raise StateError("This folder's ledger is of another version.", vi="Sổ của thư mục này khác phiên bản.")
             if version == 0:
@@ -70,7 +75,7 @@ class BulkLedger:
 
     def enter(self, rows: Sequence[Sequence[Any]]) -> None:
         """Store rows, all or none of them, in the order of `COLUMNS`."""
-        self._all(f"INSERT INTO lines ({COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)  # noqa: S608 - our own words
+        self._all(f"INSERT INTO lines ({COLUMNS}) VALUES ({', '.join('?' * 12)})", rows)  # noqa: S608 - our own words
 
     def bodies(self, first: int, last: int) -> dict[int, tuple[bytes, str]]:
         """Return line to (body digest, status) of the lines from `first` to `last` that are done."""
@@ -95,6 +100,10 @@ class BulkLedger:
         names = [column[0] for column in cursor.description]
         for row in cursor:
             yield dict(zip(names, row, strict=True))
+
+    def files(self) -> set[str]:
+        """Return the names of all files that papers are in."""
+        return {file for (file,) in self._execute("SELECT DISTINCT file FROM lines WHERE file <> ''")}
 
     def counts(self) -> dict[str, int]:
         """Return status to number of lines."""

@@ -34,6 +34,7 @@ from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import PrintsvcError
 from printsvc.flows.bulk import Issuer, Run, write_whole
+from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS
 from printsvc.flows.intake import parse_event
 from printsvc.flows.services import FormChoice
 from printsvc.render import qr, template
@@ -44,6 +45,7 @@ from printsvc.render.pool import RenderPool
 FORM = FormId("a4/43-2022")
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
 PERSONS = 4_000  # of a process, in memory; then the first one comes again, with another UVCI
+PRINT_FILES = 100  # of a process, at most
 FILES = 40_000  # of a process, at most: then the first one is overwritten
 WARM = 1_000
 SLOW_PERSONS = 16
@@ -55,10 +57,11 @@ OUT_OF_TIME = 1e9
 # Of the time: signed stamps, one by one, stamps alone, WeasyPrint, both in one process alone, the loop, other programs,
 # and new processes that only sign and stamp.
 SHARES = {
-    "signed": 0.2,
+    "signed": 0.16,
+    "together": 0.08,
     "singly": 0.04,
     "unsigned": 0.08,
-    "slow": 0.22,
+    "slow": 0.18,
     "alone": 0.14,
     "alone_slow": 0.14,
     "loop": 0.06,
@@ -168,9 +171,7 @@ class Bench:
 
     def _issue(self, count: int, turn: Turn) -> None:
         numbers = range(self.made, self.made + count)
-        events = [self.events[number % PERSONS] for number in numbers]
-        events = [replace(one, dose_id=DoseId(f"{one.dose_id}/{n}")) for one, n in zip(events, numbers, strict=True)]
-        pages = self._pages(events)
+        pages = self._pages(self._next_events(count))
         for number, drawn in zip(numbers, self.drawer.draw_all(FORM, pages), strict=True):
             if isinstance(drawn, PrintsvcError):
                 raise drawn
@@ -180,6 +181,23 @@ class Bench:
             turn.ways[drawn.reason if drawn.way is Way.WEASYPRINT else "stamp"] += 1
         self.made += count
         turn.count += count
+
+    def together(self, seconds: float) -> Turn:
+        """Sign, stamp and write print files, until the time is over."""
+        turn = Turn()
+        begun = now = time.perf_counter()
+        while now < begun + seconds:
+            pages = self._pages(self._next_events(PRINT_FILE_PAPERS))
+            made = self.drawer.stamp_print_file(FORM, pages)
+            write_whole(f"{self.folder}/together/{self.made // PRINT_FILE_PAPERS % PRINT_FILES}.pdf", made.pdf)
+            turn.bytes += len(made.pdf)
+            turn.count += len(made.first_page)  # what only WeasyPrint can draw gets no part of it
+            turn.ways["stamp"] += len(made.first_page)
+            turn.ways["other"] += len(pages) - len(made.first_page)
+            self.made += len(pages)
+            now = time.perf_counter()
+        turn.seconds = now - begun
+        return turn
 
     def unsigned(self, seconds: float) -> Turn:
         """Stamp pages whose codes are signed already; nothing is written."""
@@ -237,6 +255,11 @@ class Bench:
             parts = {"sign": sign, "page": words, "qr": drawn, "shape": stamp - drawn, "write": write}
             spent = {part: spent[part] + seconds for part, seconds in parts.items()}
         return {part: round(1000 * seconds / len(events), 4) for part, seconds in spent.items()}
+
+    def _next_events(self, count: int) -> list[DoseEvent]:
+        numbers = range(self.made, self.made + count)
+        events = [self.events[number % PERSONS] for number in numbers]
+        return [replace(one, dose_id=DoseId(f"{one.dose_id}/{n}")) for one, n in zip(events, numbers, strict=True)]
 
     def rss(self) -> float:
         return rss_mb()
@@ -318,7 +341,9 @@ def _share(plan: Plan, part: str) -> float:
 def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
     say("warming up")
     crew.ask("signed", min(WARM, plan.count or WARM), OUT_OF_TIME)
-    signed, singly, unsigned, slow, alone, alone_slow = ([Turn() for _ in range(plan.processes)] for _ in range(6))
+    signed, together, singly, unsigned, slow, alone, alone_slow = (
+        [Turn() for _ in range(plan.processes)] for _ in range(7)
+    )
     others = {name: [Turn() for _ in range(plan.processes)] for name in peers.NAMES if not peers.missing(name)}
     rates = []
     rounds = ROUNDS if plan.count is None else max(1, min(ROUNDS, plan.count // plan.processes // 200))
@@ -331,6 +356,7 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
             turns = crew.ask("signed", share * (number + 1) // rounds - share * number // rounds, OUT_OF_TIME)
         rates.append(sum(turn.per_s for turn in turns))
         _add(signed, turns)
+        _add(together, crew.ask("together", _share(plan, "together") / rounds))
         _add(singly, crew.ask("singly", _share(plan, "singly") / rounds))
         _add(slow, crew.ask("slow", _share(plan, "slow") / rounds))
         _add(unsigned, crew.ask("unsigned", _share(plan, "unsigned") / rounds))
@@ -351,6 +377,11 @@ def _measure(plan: Plan, crew: Crew) -> dict[str, Any]:
             "ms_p50": round(percentile(one_by_one.ms, 50), 3),
             "ms_p99": round(percentile(one_by_one.ms, 99), 3),
             "bytes": every.bytes // every.count,
+        },
+        "print_files": {
+            "per_s_all": round(sum(turn.per_s for turn in together), 1),
+            "bytes": _sum(together).bytes // _sum(together).count,
+            "papers": PRINT_FILE_PAPERS,
         },
         "weasyprint": {
             "per_s_1": round(alone_slow[0].per_s, 2),

@@ -84,11 +84,20 @@ def fonts_of(merged: bytes) -> list[str]:
         ]
 
 
-def test_a_sites_papers_are_in_one_file_in_order_and_small(data_dir: Path, file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("merge", ["site", "site-only"])
+def test_a_sites_papers_are_in_one_file_in_order_and_small(
+    data_dir: Path, file: Path, tmp_path: Path, merge: str
+) -> None:
     out = tmp_path / "out"
-    ended = run("issue", "--in", str(file), "--out", str(out), "--merge", "site", PRINTSVC_DATA_DIR=str(data_dir))
+    ended = run("issue", "--in", str(file), "--out", str(out), "--merge", merge, PRINTSVC_DATA_DIR=str(data_dir))
     assert ended.returncode == 0, ended.stderr.decode()
+    assert f"to be printed by site: 2 files in {out / 'merged'}" in ended.stdout.decode()
     issued = papers_of_sites(out)
+    if merge == "site-only":
+        assert sorted(path.name for path in out.iterdir() if path.is_dir()) == ["merged"]
+        for site, papers in issued.items():
+            assert {paper["file"] for paper in papers} == {f"merged/{site}-0001.pdf"}
+            assert [paper["page"] for paper in papers] == list(range(1, len(papers) + 1))
     assert {site: len(papers) for site, papers in issued.items()} == PAPERS
     assert sorted(path.name for path in (out / "merged").iterdir()) == ["DB-MA-02-0001.pdf", "HN-HBT-01-0001.pdf"]
     for site, papers in issued.items():
@@ -125,3 +134,33 @@ def test_a_run_killed_while_it_merges_goes_on_with_the_same_bytes(data_dir: Path
         merged = (out / "merged" / f"{site}-0001.pdf").read_bytes()
         assert merged == merge_papers((out / paper["file"]).read_bytes() for paper in papers)
     assert all(path.read_bytes() == body for path, body in before.items()), "what was there stayed as it was"
+
+
+@pytest.mark.faults
+def test_a_run_killed_between_its_print_files_prints_no_paper_twice(data_dir: Path, tmp_path: Path) -> None:
+    source = dose_events(31, now=datetime.now(UTC).replace(microsecond=0))
+    events = [{**event, "site_id": "HN-HBT-01"} for event in itertools.islice(source, 1700)]
+    file, out = tmp_path / "doses.ndjson", tmp_path / "out"
+    file.write_text("".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events), "utf-8")
+    arguments = ["issue", "--in", str(file), "--out", str(out), "--merge", "site-only", "--jobs", "2"]
+    env = environment(PYTHONPATH=str(ROOT), PRINTSVC_DATA_DIR=str(data_dir))
+    with subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, env=env, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 100
+        while not list(out.glob("merged/*.pdf")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "issued.ndjson").exists(), "it was not over"
+    ended = run(*arguments, PRINTSVC_DATA_DIR=str(data_dir))
+    assert ended.returncode == 0, ended.stderr.decode()
+    issued = [json.loads(line) for line in (out / "issued.ndjson").read_text("utf-8").splitlines()]
+    assert [one["dose_id"] for one in issued] == [event["dose_id"] for event in events]
+    named = sorted((one["file"], one["page"]) for one in issued if one["file"].startswith("merged/"))
+    there = []
+    for path in sorted(out.glob("merged/*.pdf")):
+        with pikepdf.open(path) as document:
+            there += [(f"merged/{path.name}", number) for number in range(1, len(document.pages) + 1)]
+    assert named == there, "every page of every print file is somebody's, and one body's"
+    last = max(there)[0]
+    on_it = [one["uvci"] for one in sorted(issued, key=lambda one: one["page"]) if one["file"] == last]
+    assert uvcis_of((out / last).read_bytes()) == on_it

@@ -2,132 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from benchmarks.people import dose_events
 from hypothesis import given
 from hypothesis import strategies as st
+from printsvc_bulk_harness import NOW, Here, events, papers, told
 
 from printsvc.credential.batch import verify_request
-from printsvc.credential.keys import LocalSigner, seal_private_key
+from printsvc.credential.keys import LocalSigner
 from printsvc.credential.trust import make_trust_list
-from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
-from printsvc.errors import RenderError, StateError
-from printsvc.flows import bulkrun
+from printsvc.errors import RenderError, StateError, StoreError
+from printsvc.flows import bulkqueue, bulkrun
 from printsvc.flows.bulk import MAX_LINE, LineStatus, Run, file_name, opaque_of, write_whole
-from printsvc.flows.bulkrun import ISSUED, REPORT, Progress, WorkerSetup, begin, issue_file, start_issuer
-from printsvc.flows.services import FormChoice
-from printsvc.render.draw import Drawn, RenderSetup, Way
+from printsvc.flows.bulkrun import ISSUED, REPORT
 from printsvc.store.bulkledger import BulkLedger
-from printsvc.store.keyfile import SealedSigner
-
-NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
-A4 = FormId("a4/43-2022")
-
-
-class TextDrawer:
-    """Draws a page as its QR text."""
-
-    timeout_s = 60.0
-
-    def draw_all(self, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn]:
-        for page in pages:
-            yield Drawn(f"%PDF {form_id} {page['uvci']} {page['site_name']} {page['qr']}".encode(), Way.STAMP)
-
-
-class Here(Executor):
-    """Works at once; dies where a line says so. `kill_after` raises in the middle of everything, as SIGKILL would."""
-
-    kill_after = 10**9
-    kills = True
-    comes_up = True
-
-    def __init__(self, setup: WorkerSetup, workers: int) -> None:
-        self.setup = setup
-        self.broken = False
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        if self.broken:
-            raise BrokenExecutor
-        start_issuer(self.setup, TextDrawer())
-        if not self.comes_up or (self.kills and any(b"KILLS" in line.text for lines in args for line in lines)):
-            self.broken = True
-            future.set_exception(BrokenExecutor())
-            return future
-        Here.kill_after -= 1
-        results = fn(*args)
-        if Here.kill_after < 0:
-            raise KeyboardInterrupt
-        future.set_result(results)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def _alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Here, "kill_after", 10**9)
-    monkeypatch.setattr(Here, "kills", True)
-    monkeypatch.setattr(Here, "comes_up", True)
-
-
-@pytest.fixture
-def run(signer: LocalSigner) -> Run:
-    form = FormChoice(A4, "iso_a4_210x297mm", 1000)
-    return Run(b"\x17" * 32, NOW, form, signer.kid.hex(), "sources", "Bộ Y tế Việt Nam", "VN")
-
-
-@pytest.fixture
-def issue(signer: LocalSigner, run: Run, tmp_path: Path) -> Callable[..., Path]:
-    """`issue(lines, folder, run)`: a run over these lines (documents, or bytes as they are); returns the folder."""
-    sealed = SealedSigner("dsc", signer.certificate, seal_private_key(signer.private_key, b"open"))
-
-    def begun(
-        lines: list[Any], name: str = "out", wanted: Run = run, workers: int = 2, sites: tuple[Site, ...] = ()
-    ) -> Path:
-        file = tmp_path / f"{name}.ndjson"
-        text = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-        file.write_bytes(b"\n".join(text) + b"\n")
-        folder = tmp_path / name
-        ledger = BulkLedger(folder)
-        try:
-            given: dict[str, Site] = {site.site_id: site for site in sites}
-            setup = WorkerSetup(RenderSetup(Path(), Path()), begin(ledger, wanted), sealed, b"open", given, folder)
-            told: list[tuple[int, int]] = []
-
-            def tell(progress: Progress) -> None:
-                told.append((progress.done, progress.total))
-
-            issue_file(file, ledger, setup, workers=workers, tell=tell, make_executor=Here)
-            assert told == [] or told[-1][0] == told[-1][1]
-        finally:
-            ledger.close()
-        return folder
-
-    return begun
-
-
-def events(count: int) -> list[dict[str, Any]]:
-    source = dose_events(7, now=NOW)
-    return [next(source) for _ in range(count)]
-
-
-def told(folder: Path, name: str = REPORT) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
-
-
-def papers(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.glob("*/*.pdf")}
 
 
 def test_every_line_becomes_a_signed_paper_with_a_name_that_tells_nothing(
@@ -205,7 +102,7 @@ def test_a_dose_that_comes_again_gets_no_second_certificate(issue: Callable[...,
 def test_a_run_that_is_cut_short_goes_on_with_the_same_bytes(
     issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(bulkrun, "_BLOCK", 64)
+    monkeypatch.setattr(bulkqueue, "BLOCK", 64)
     lines = events(600)
     lines[40] = lines[39]
     whole = issue(lines, "whole")
@@ -372,16 +269,30 @@ def test_a_file_is_written_whole_under_its_name_alone(
 
 def test_the_ledger_never_enters_a_dose_twice(tmp_path: Path) -> None:
     ledger = BulkLedger(tmp_path)
-    row = [1, b"", LineStatus.ISSUED, "D-1", "HN-1", "URN:1", "f", 1, "stamp", "", "[]"]
+    row = [1, b"", LineStatus.ISSUED, "D-1", "HN-1", "URN:1", "f", 1, 1, "stamp", "", "[]"]
     try:
         ledger.enter([row])
-        with pytest.raises(Exception, match="ledger"):
+        with pytest.raises(StoreError, match="IntegrityError"):
             ledger.enter([[2, *row[1:5], "URN:2", *row[6:]]])
-        with pytest.raises(Exception, match="ledger"):
+        with pytest.raises(StoreError, match="IntegrityError"):
             ledger.enter([[3, b"", LineStatus.ISSUED, "D-3", *row[4:]]])
         assert ledger.counts() == {"issued": 1}
     finally:
         ledger.close()
+
+
+def test_a_folder_of_the_last_version_is_gone_on_with(issue: Callable[..., Path]) -> None:
+    """Its ledger knew no pages, and each paper had a file of its own."""
+    lines = events(30)
+    folder = issue(lines[:20])
+    before = papers(folder)
+    with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as ledger:
+        ledger.executescript(
+            "ALTER TABLE lines DROP COLUMN page; DELETE FROM run WHERE name = 'papers'; PRAGMA user_version = 1"
+        )
+    issue(lines)
+    assert before.items() < papers(folder).items()
+    assert [one["page"] for one in told(folder, ISSUED)] == [1] * 30
 
 
 def test_made_up_people_are_the_same_for_the_same_seed() -> None:
@@ -396,3 +307,11 @@ def test_the_loop_ends_when_there_is_nothing_to_do(issue: Callable[..., Path]) -
     folder = issue([b"   "])
     assert told(folder) == told(folder, ISSUED) == []
     assert bulkrun.count_lines(folder.with_name("out.ndjson")) == 0
+
+
+def test_repeated_lines_at_the_end_are_all_read(issue: Callable[..., Path]) -> None:
+    """More of them at a time than a block has lines, and nothing else to do."""
+    lines = events(40)
+    issue(lines)
+    folder = issue([*lines, *lines * 20])
+    assert [one["outcome"] for one in told(folder)] == ["replayed"] * 800

@@ -390,7 +390,7 @@ def test_the_file_is_small(stamper: Stamper, sample: PageData) -> None:
 @given(text=lines)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pairs_add_up_to_what_harfbuzz_makes_of_the_whole(stamper: Stamper, text: str) -> None:
-    for setter in stamper._slots[0].setters[0], stamper._slots[2].setters[1]:
+    for setter in stamper.slots[0].setters[0], stamper.slots[2].setters[1]:
         try:
             whole, width = setter.set_exactly(text)
             ours, our_width, glyphs = setter.set_line(text)

@@ -17,7 +17,7 @@ from printsvc.render.template import FormLibrary
 def check_drawings(compiled: CompiledForm, form: Form, drawn: Survey) -> None:
     """RenderError if a slot's short texts are drawn otherwise than the stamp would, at any of its sizes."""
     stamper = Stamper(compiled)
-    for setter in stamper._slots:
+    for setter in stamper.slots:
         slot = setter.slot
         for index, (size, typesetter) in enumerate(zip(slot.sizes, setter.setters, strict=True)):
             name, drawings = drawn.places()[slot.name]

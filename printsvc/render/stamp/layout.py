@@ -7,6 +7,7 @@ guessed: NeedsWeasyPrint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from printsvc.render.stamp.compiled import Size, Slot
@@ -15,6 +16,7 @@ from printsvc.render.stamp.wayout import NeedsWeasyPrint
 
 # Both compare whole 1/1024 px; nearer than this the last bit of a float would tell.
 _TOO_NEAR: Final = 2
+CLOSE: Final = 2 * _TOO_NEAR  # what is wider than `widest` by less neither surely fits nor surely does not
 # What is known of line breaking (UAX #14 as Pango 1.50 has it) besides letters, digits and spaces.
 _KNOWN: Final = frozenset("-/.,:;'()&+<#•@=*_")
 # The last two end a UVCI: its check character may be a stroke or a colon.
@@ -102,39 +104,71 @@ def break_points(text: str) -> list[int] | None:
 
 def _break(slot: Slot, text: str, setter: Typesetter, most: int, available: int) -> list[str] | None:
     """The lines, each as long as may be; None if they are more than `most`."""
-    sums = [0]
-    for advance in setter.advances(text):
-        sums.append(sums[-1] + advance)
-    points = break_points(text)
-    if points is None:
-        if sums[-1] > 1.2 * most * available:
+    words = text.split(" ")
+    parts = _words(words, setter) if all(map(str.isalpha, words)) else _parts(text, setter)
+    if parts is None:
+        if sum(setter.advances(text)) > 1.2 * most * available:
             return None
         raise NeedsWeasyPrint("break", slot.name)
+    whole = parts[-1].alone
     lines: list[str] = []
-    begin = end = 0
-    for at, following in zip(points, [*points[1:], len(text)], strict=True):
-        stop = following if following == len(text) or text[following - 1] != " " else following - 1
-        width = _width(setter, sums, text, begin, stop)
+    begin = parts[0]
+    end = 0
+    for part in parts:
+        width = part.alone - begin.left
         # Pango measures the word in its paragraph, kerned to what follows; WeasyPrint measures the line alone.
-        in_paragraph = sums[stop] - sums[begin]
+        in_paragraph = part.followed - begin.left
         if min(width, in_paragraph) <= available + _TOO_NEAR and max(width, in_paragraph) >= available - _TOO_NEAR:
             raise NeedsWeasyPrint("close", slot.name)
         if width > available:
-            if at > begin:
-                lines.append(text[begin:end])
+            if part is not begin:
+                lines.append(text[begin.begin : end])
                 if len(lines) == most:
                     return None
-                begin = at
-                width = _width(setter, sums, text, begin, stop)
+                begin = part
+                width = part.alone - begin.left
             if width > available - _TOO_NEAR:
-                if sums[-1] - sums[begin] > (most - len(lines)) * available:
+                if whole - begin.left > (most - len(lines)) * available:
                     return None
                 raise NeedsWeasyPrint("word_too_long", slot.name)
-        end = stop
-    lines.append(text[begin:])
+        end = part.end
+    lines.append(text[begin.begin :])
     return lines
 
 
-def _width(setter: Typesetter, sums: Sequence[int], text: str, begin: int, end: int) -> int:
-    """The width of text[begin:end] on a line of its own."""
-    return sums[end - 1] - sums[begin] + setter.advances(text[end - 1])[0]
+class _Part(NamedTuple):
+    """What stands on one line: text[begin:end], from `left` on to `alone` at a line's end, to `followed` before more.
+
+    Lengths are from the first part's left.
+    """
+
+    begin: int
+    end: int
+    left: int
+    alone: int
+    followed: int
+
+
+def _words(words: Sequence[str], setter: Typesetter) -> list[_Part]:
+    """The parts of a text of letters and spaces, as names are: its words."""
+    parts = []
+    at = left = 0
+    for word, (alone, followed, both) in zip(words, setter.measure(words), strict=True):
+        parts.append(_Part(at, at + len(word), left, left + alone, left + followed))
+        at += len(word) + 1
+        left += both
+    return parts
+
+
+def _parts(text: str, setter: Typesetter) -> list[_Part] | None:
+    """The parts of any text; None where it is not sure where they begin."""
+    points = break_points(text)
+    if points is None:
+        return None
+    sums = [0, *accumulate(setter.advances(text))]
+    parts = []
+    for at, following in pairwise([*points, len(text)]):
+        stop = following if following == len(text) or text[following - 1] != " " else following - 1
+        last = setter.advances(text[stop - 1])[0]
+        parts.append(_Part(at, stop, sums[at], sums[stop - 1] + last, sums[stop]))
+    return parts

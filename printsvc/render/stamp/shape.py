@@ -28,7 +28,27 @@ _KEPT_STRETCHES: Final = 8_192
 # Of these the first that the face has stands before and after a pair that is tried.
 _PROBES: Final = "nN0"
 
+_SCRIPTS: Final = {True: "Latn", False: "Zyyy"}  # with letters, and without
+_MOST_PLAIN: Final = 64  # characters of an alphabet of which all pairs are tried
+
 _Glyph = tuple[int, int]  # glyph id, advance in 1/1024 px
+
+
+class Plain:
+    """An alphabet each of whose characters is always set the same, whatever stands beside it, as digits mostly are.
+
+    `pieces` are what each adds to a TJ, its advance, its bits.
+    """
+
+    def __init__(self, pieces: dict[str, tuple[str, int, int]]) -> None:
+        self._operands = str.maketrans({character: piece for character, (piece, _, _) in pieces.items()})
+        self._advances = {character: advance for character, (_, advance, _) in pieces.items()}
+        self._bits = {character: bits for character, (_, _, bits) in pieces.items()}
+
+    def set_line(self, text: str) -> tuple[str, int, int]:
+        """Like `Typesetter.set_line`."""
+        width = sum(map(self._advances.__getitem__, text))
+        return _operand(text.translate(self._operands)), width, reduce(or_, map(self._bits.__getitem__, set(text)))
 
 
 class Typesetter:
@@ -54,8 +74,9 @@ class Typesetter:
         self._language = language
         self._features: dict[str, int | bool] = dict(features)
         self.probe = next((c for c in _PROBES if self._font.get_nominal_glyph(ord(c)) in widths), "")
-        self._pairs: dict[bool, _Pairs] = {True: _Pairs(self, "Latn"), False: _Pairs(self, "Zyyy")}
+        self._pairs = {is_latin: _Pairs(self, script) for is_latin, script in _SCRIPTS.items()}
         self._stretches = _Stretches(self._pairs[True])
+        self._plain: dict[str, Plain | None] = {}
 
     def set_line(self, text: str) -> tuple[str, int, int]:
         """Return the operand of a TJ, without its brackets, the width in 1/1024 px, and the set of glyphs."""
@@ -72,10 +93,47 @@ class Typesetter:
                 before = word
             found.append(stretches[before + _END])
         pieces, advances, bits = zip(*found, strict=True)
-        body = f"({''.join(pieces)})"
-        if body.endswith("()") and body[-3] != "\\":  # a shift after the last glyph, and no bracket that is one
-            body = body[:-2]
-        return body, sum(advances), reduce(or_, bits)
+        return _operand("".join(pieces)), sum(advances), reduce(or_, bits)
+
+    def plain(self, alphabet: str) -> Plain | None:
+        """Return what sets texts of that alphabet character by character, None where neighbours matter.
+
+        All pairs are shaped in one text, so that each has others about it, too.
+        """
+        if alphabet not in self._plain:
+            self._plain[alphabet] = self._make_plain(alphabet) if len(alphabet) <= _MOST_PLAIN else None
+        return self._plain[alphabet]
+
+    def _make_plain(self, alphabet: str) -> Plain | None:
+        pairs = "".join([one + other for one in alphabet for other in alphabet])
+        found: dict[str, _Glyph] = {}
+        try:
+            for script in self._pairs:
+                for text in (pairs, *alphabet):
+                    glyphs = self.shape(text, _SCRIPTS[script])
+                    if len(glyphs) != len(text) or any(
+                        found.setdefault(character, glyph) != glyph
+                        for character, glyph in zip(text, glyphs, strict=True)
+                    ):
+                        return None
+        except NeedsWeasyPrint:
+            return None
+        if any(unicodedata.category(character)[0] == "M" for character in alphabet):
+            return None
+        return Plain({character: self.piece(*glyph) for character, glyph in found.items()})
+
+    def measure(self, words: Sequence[str]) -> list[tuple[int, int, int]]:
+        """Return each word's width at a line's end, that before a space, and that of both up to the next word.
+
+        The words are of letters alone; of the last one all three are its width.
+        """
+        stretches, pairs = self._stretches, self._pairs[True]
+        widths = []
+        for word, following in pairwise(words):
+            _, both, _ = stretches[f"{word} {following[0]}"]
+            widths.append((stretches[word + _END][1], both - pairs[" ", following[0]][1], both))
+        _, last, _ = stretches[words[-1] + _END]
+        return [*widths, (last, last, last)]
 
     def advances(self, text: str) -> list[int]:
         """Return each character's advance, the last one's as at a line's end."""
@@ -84,8 +142,7 @@ class Typesetter:
 
     def set_exactly(self, text: str) -> tuple[str, int]:
         """Return what WeasyPrint itself writes: the same places, with every zero, and shaped as a whole."""
-        script = "Latn" if any(map(str.isalpha, text)) else "Zyyy"
-        glyphs = self.shape(text, script)
+        glyphs = self.shape(text, _SCRIPTS[any(map(str.isalpha, text))])
         body = "<"
         for glyph, advance in glyphs:
             missing = self._shortfall(glyph, advance)
@@ -167,6 +224,12 @@ class _Stretches(dict[str, tuple[str, int, int]]):
                 self.clear()
             self[text] = found
         return found
+
+
+def _operand(pieces: str) -> str:
+    body = f"({pieces})"
+    # A shift after the last glyph, and no bracket that is one.
+    return body[:-2] if body.endswith("()") and body[-3] != "\\" else body
 
 
 def open_face(face: Face) -> hb.Face:

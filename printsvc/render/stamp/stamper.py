@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import or_
 from typing import Any, Final, NamedTuple, cast
 
 from printsvc.domain.form import PageData, fit_rows
@@ -12,13 +13,15 @@ from printsvc.errors import QrCapacityError
 from printsvc.render import fastqr
 from printsvc.render.stamp.axes import SIZE, holds, read_axes
 from printsvc.render.stamp.compiled import CompiledForm, Size, Slot
-from printsvc.render.stamp.layout import Line, lay_out, widest
+from printsvc.render.stamp.layout import CLOSE, Line, lay_out, place_line, widest
+from printsvc.render.stamp.printfile import Paper, PrintFileWriter
 from printsvc.render.stamp.shape import Typesetter, typesetters
 from printsvc.render.stamp.wayout import NeedsWeasyPrint
 from printsvc.render.stamp.writer import KEPT_VARIANTS, FileWriter
 
 _ALPHANUMERIC: Final = fastqr.ALPHABET.encode()
 _KEPT_TEXTS: Final = 256  # of each slot
+_TEXTS: Final = {str, type(None)}
 _MCID: Final = re.compile(rb"<</MCID \d+>>")
 
 
@@ -53,29 +56,39 @@ class _Filled(NamedTuple):
 
 
 class _Quick(NamedTuple):
-    """A slot's line up to its text, and how wide it may be, in 1/1024 px."""
+    """How a text is set in one line at one size: `head` up to the place, or with it where that is always the same.
 
+    `widest` is how wide it may be, in 1/1024 px, that surely fits.
+    """
+
+    size: Size
     head: str
-    setter: Typesetter
+    set_line: Callable[[str], tuple[str, int, int]]
     widest: int
     program: int
 
 
 class _SlotSetter:
-    """A slot with its fonts opened, and the texts that it was asked for lately."""
+    """A slot with its fonts opened, and the texts it was asked for lately; with the tags of a reader or without."""
 
     def __init__(
-        self, form: CompiledForm, slot: Slot, setters: Mapping[tuple[int, int, str, object], Typesetter]
+        self,
+        form: CompiledForm,
+        slot: Slot,
+        setters: Mapping[tuple[int, int, str, object], Typesetter],
+        *,
+        tagged: bool,
     ) -> None:
         self.slot = slot
         self.page = slot.page
         self.setters = [setters[size.face, size.units, slot.language, slot.features] for size in slot.sizes]
+        self.programs = {form.faces[size.face].program for size in slot.sizes}
         self.texts: dict[str, _Text] = {}
         self._alphabet = frozenset(slot.alphabet)
         self._faces = form.faces
         self._numbers = {length: number_text(length) for size in slot.sizes for length in (size.left, size.baseline)}
-        self._opening = f"/Span<</MCID {slot.mcid}>>BDC\n"
-        self._quick = self._prepare()
+        self._opening, self._closing = (f"/Span<</MCID {slot.mcid}>>BDC\n", "EMC\n") if tagged else ("", "")
+        self._quick: list[_Quick] | None = None
 
     def is_there(self, values: Sequence[int]) -> bool:
         """Return whether the variant has the slot."""
@@ -123,25 +136,38 @@ class _SlotSetter:
                         failed.setdefault(place, why)
         return cast(list[_Text], drawn)
 
-    def _prepare(self) -> _Quick | None:
-        """What does not depend on the text, where it is one line at the first size, from the left: as nearly always."""
-        size = self.slot.sizes[0]
-        if size.lines != 1 or self.slot.align:
-            return None
-        face = self._faces[size.face]
-        x, y = number_text(size.left), number_text(size.baseline)
-        head = f"{self._opening}/{face.name} {size.size} Tf 1 0 0 -1 {x} {y} Tm["
-        return _Quick(head, self.setters[0], widest(size), face.program)
+    def _prepare(self) -> list[_Quick]:
+        """What does not depend on the text, for each size that is tried, up to the first of several lines."""
+        quick = []
+        for size, setter in zip(self.slot.sizes, self.setters, strict=True):
+            if not size.lines:
+                break
+            face = self._faces[size.face]
+            plain = setter.plain("".join(sorted({*self.slot.alphabet, *self.slot.blank})))
+            head = f"{self._opening}/{face.name} {size.size} Tf 1 0 0 -1 "
+            if not self.slot.align:
+                head += f"{number_text(size.left)} {number_text(size.baseline)} Tm["
+            quick.append(_Quick(size, head, (plain or setter).set_line, widest(size), face.program))
+            if size.lines > 1:
+                break
+        return quick
 
     def _set(self, text: str) -> _Text:
-        quick = self._quick
-        if quick is not None and (checked := self._checked(text)):
-            try:
-                body, width, glyphs = quick.setter.set_line(checked)
-            except NeedsWeasyPrint as why:
-                raise NeedsWeasyPrint(why.reason, self.slot.name) from why
-            if width <= quick.widest:
-                return self._keep(text, f"{quick.head}{body}]TJ\nEMC\n", quick.program, glyphs)
+        if checked := self._checked(text):
+            if self._quick is None:
+                self._quick = self._prepare()
+            for size, head, set_line, most, program in self._quick:
+                try:
+                    body, width, glyphs = set_line(checked)
+                except NeedsWeasyPrint as why:
+                    raise NeedsWeasyPrint(why.reason, self.slot.name) from why
+                if width <= most:
+                    if self.slot.align:
+                        line = place_line(self.slot, size, 0, checked, body, width)
+                        head += f"{number_text(line.x)} {self._numbers[line.y]} Tm["
+                    return self._keep(text, f"{head}{body}]TJ\n{self._closing}", program, glyphs)
+                if width < most + CLOSE:  # perhaps it fits, perhaps not
+                    break
         size, lines = self.lines(text)
         face = self._faces[size.face]
         glyphs = 0
@@ -150,7 +176,7 @@ class _SlotSetter:
             glyphs |= line.glyphs
             x, y = self._numbers.get(line.x) or number_text(line.x), self._numbers.get(line.y) or number_text(line.y)
             operators += f"/{face.name} {size.size} Tf 1 0 0 -1 {x} {y} Tm[{line.body}]TJ\n"
-        return self._keep(text, operators + "EMC\n", face.program, glyphs)
+        return self._keep(text, operators + self._closing, face.program, glyphs)
 
     def _keep(self, text: str, operators: str, program: int, glyphs: int) -> _Text:
         if len(self.texts) >= _KEPT_TEXTS:
@@ -159,16 +185,44 @@ class _SlotSetter:
         return found
 
 
+class _SlotTable:
+    """The slots of a form, and which of them each variant has."""
+
+    def __init__(self, slots: Sequence[_SlotSetter]) -> None:
+        self.slots = slots
+        self._there: dict[tuple[int, ...], list[tuple[_SlotSetter, int, str]]] = {}
+
+    def of(self, values: Sequence[int]) -> list[tuple[_SlotSetter, int, str]]:
+        """The slots that the variant has; for each, where its text is: the row, -1 for none, and the field."""
+        key = tuple(values)
+        there = self._there.get(key)
+        if there is None:
+            if len(self._there) >= KEPT_VARIANTS:
+                self._there.clear()
+            there = self._there[key] = [
+                (setter, int(path[1]) if len(path) == 3 else -1, str(path[-1] if len(path) == 3 else path[0]))
+                for setter in self.slots
+                for path in [setter.slot.path]
+                if setter.is_there(values)
+            ]
+        return there
+
+
 class Stamper:
     """Stamps certificates of one form. Not for several threads at once: it keeps what it shaped."""
 
     def __init__(self, form: CompiledForm) -> None:
         self.form = form
         self._writer = FileWriter(form)
+        self._print_files: PrintFileWriter | None = None
         setters = typesetters(form.faces, form.slots, self._writer.fonts)
-        self._slots = [_SlotSetter(form, slot, setters) for slot in form.slots]
-        self._there: dict[tuple[int, ...], list[tuple[_SlotSetter, int, str]]] = {}
+        self._slots = _SlotTable([_SlotSetter(form, slot, setters, tagged=True) for slot in form.slots])
+        self._untagged = _SlotTable([_SlotSetter(form, slot, setters, tagged=False) for slot in form.slots])
         self._digest = bytes.fromhex(form.digest)
+
+    @property
+    def slots(self) -> Sequence[_SlotSetter]:
+        return self._slots.slots
 
     def stamp(self, page: PageData) -> bytes:
         """Return the PDF; equal data give equal bytes.
@@ -187,19 +241,7 @@ class Stamper:
         The bytes are the same as one by one. Many take less time each: every step is done for all before the next, so
         that its code and tables are at hand, and codes and fonts are made many at once.
         """
-        of_place: dict[int, _Filled | NeedsWeasyPrint | QrCapacityError] = {}
-        of_variant: dict[tuple[int, ...], list[tuple[int, _Sheet]]] = {}
-        for place, page in enumerate(pages):
-            try:
-                sheet = self._open(page)
-            except (NeedsWeasyPrint, QrCapacityError) as why:
-                of_place[place] = why
-            else:
-                of_variant.setdefault(tuple(sheet.values), []).append((place, sheet))
-        for members in of_variant.values():
-            for (place, _), one in zip(members, self._fill_all([sheet for _, sheet in members]), strict=True):
-                of_place[place] = one
-        filled = [of_place[place] for place in range(len(pages))]
+        filled = self._fill_pages(pages, self._slots)
         sheets = [sheet for sheet in filled if isinstance(sheet, _Filled)]
         symbols = iter(self.draw_qrs([(sheet.payload, sheet.version) for sheet in sheets]))
         fonts = [font.streams(sheet.glyphs[index] for sheet in sheets) for index, font in enumerate(self._writer.fonts)]
@@ -210,33 +252,70 @@ class Stamper:
             for sheet in filled
         ]
 
+    def papers(self, pages: Sequence[PageData]) -> list[Paper | NeedsWeasyPrint | QrCapacityError]:
+        """Return each page laid out for `print_file`, or the error that `stamp` raises for it."""
+        filled = self._fill_pages(pages, self._untagged)
+        sheets = [sheet for sheet in filled if isinstance(sheet, _Filled)]
+        symbols = iter(self.draw_qrs([(sheet.payload, sheet.version) for sheet in sheets]))
+        return [
+            Paper(sheet.values, sheet.contents, sheet.glyphs, next(symbols), 17 + 4 * sheet.version)
+            if isinstance(sheet, _Filled)
+            else sheet
+            for sheet in filled
+        ]
+
+    def print_file(self, papers: Sequence[Paper]) -> bytes:
+        """Return one PDF with the pages of all papers, to be printed: see printfile.py."""
+        if self._print_files is None:
+            self._print_files = PrintFileWriter(self.form, self._writer)
+        return self._print_files.write(papers)
+
+    def _fill_pages(
+        self, pages: Sequence[PageData], slots: _SlotTable
+    ) -> list[_Filled | NeedsWeasyPrint | QrCapacityError]:
+        of_place: dict[int, _Filled | NeedsWeasyPrint | QrCapacityError] = {}
+        of_variant: dict[tuple[int, ...], list[tuple[int, _Sheet]]] = {}
+        for place, page in enumerate(pages):
+            try:
+                sheet = self._open(page)
+            except (NeedsWeasyPrint, QrCapacityError) as why:
+                of_place[place] = why
+            else:
+                of_variant.setdefault(tuple(sheet.values), []).append((place, sheet))
+        for members in of_variant.values():
+            for (place, _), one in zip(members, self._fill_all([sheet for _, sheet in members], slots), strict=True):
+                of_place[place] = one
+        return [of_place[place] for place in range(len(pages))]
+
     def _open(self, page: PageData) -> _Sheet:
         whole, version, values = self._read(page)
         return _Sheet(whole, values, page["qr"], version)
 
-    def _fill_all(self, sheets: Sequence[_Sheet]) -> Iterator[_Filled | NeedsWeasyPrint]:
-        """Lay out pages of one variant, slot by slot."""
+    def _fill_all(self, sheets: Sequence[_Sheet], slots: _SlotTable) -> Iterator[_Filled | NeedsWeasyPrint]:
+        """Lay out pages of one variant, slot by slot: columns, which the interpreter's own loops go through."""
         values = sheets[0].values
+        wholes = [sheet.whole for sheet in sheets]
         failed: dict[int, NeedsWeasyPrint] = {}
-        columns = []
-        of_page: list[list[int]] = [[] for _ in self.form.pages]
-        for column, (setter, row, field) in enumerate(self._slots_of(values)):
-            of_page[setter.page].append(column)
-            columns.append(setter.set_all([_text_of(sheet.whole, row, field) for sheet in sheets], failed))
-        fixed = self._writer.glyphs(values)
-        frames = [(page.before, mine, page.after) for page, mine in zip(self.form.pages, of_page, strict=True)]
-        for place, (sheet, *texts) in enumerate(zip(sheets, *columns, strict=True)):
-            if place in failed:
-                yield failed[place]
+        of_page: list[list[list[bytes]]] = [[] for _ in self.form.pages]
+        glyphs = [[shown] * len(sheets) for shown in self._writer.glyphs(values)]
+        for setter, row, field in slots.of(values):
+            texts = _texts_of(wholes, row, field)
+            if texts.count(None) == len(texts):
                 continue
-            glyphs = fixed.copy()
-            for _, program, shown in texts:
-                glyphs[program] |= shown
-            contents = [
-                b"".join([before, *[texts[column].operators for column in mine], after])
-                for before, mine, after in frames
-            ]
-            yield _Filled(values, contents, glyphs, sheet.payload, sheet.version)
+            drawn = setter.set_all(texts, failed)
+            of_page[setter.page].append([one.operators for one in drawn])
+            for program in setter.programs:
+                shown = [one.glyphs if one.program == program else 0 for one in drawn]
+                glyphs[program] = [*map(or_, glyphs[program], shown)]
+        contents = [
+            [page.before + b"".join(texts) + page.after for texts in zip(*columns, strict=True)]
+            if columns
+            else [page.before + page.after] * len(sheets)
+            for page, columns in zip(self.form.pages, of_page, strict=True)
+        ]
+        filled = zip(sheets, zip(*contents, strict=True), zip(*glyphs, strict=True), strict=True)
+        for place, (sheet, texts_of_pages, shown_of_programs) in enumerate(filled):
+            yield failed.get(place) or _Filled(values, texts_of_pages, shown_of_programs, sheet.payload, sheet.version)
 
     def _write(self, sheet: _Filled, modules: bytes, fonts: Sequence[bytes]) -> bytes:
         identity = hashlib.sha256(b"".join([self._digest, modules, *sheet.contents])).hexdigest()[:32]
@@ -322,25 +401,10 @@ class Stamper:
         return version
 
     def _texts_of(self, page: Mapping[str, Any], values: Sequence[int]) -> Iterator[tuple[_SlotSetter, str]]:
-        for setter, row, field in self._slots_of(values):
-            text = _text_of(page, row, field)
+        for setter, row, field in self._slots.of(values):
+            (text,) = _texts_of([page], row, field)
             if text is not None:
                 yield setter, text
-
-    def _slots_of(self, values: Sequence[int]) -> list[tuple[_SlotSetter, int, str]]:
-        """The slots that the variant has; for each, where its text is: the row, -1 for none, and the field."""
-        key = tuple(values)
-        there = self._there.get(key)
-        if there is None:
-            if len(self._there) >= KEPT_VARIANTS:
-                self._there.clear()
-            there = self._there[key] = [
-                (setter, int(path[1]) if len(path) == 3 else -1, str(path[-1] if len(path) == 3 else path[0]))
-                for setter in self._slots
-                for path in [setter.slot.path]
-                if setter.is_there(values)
-            ]
-        return there
 
     def _as_weasyprint(self, setter: _SlotSetter, size: Size, lines: list[Line], head: bytes) -> bytes:
         typesetter = setter.setters[setter.slot.sizes.index(size)]
@@ -355,16 +419,17 @@ class Stamper:
         return b"".join(out)
 
 
-def _text_of(page: Mapping[str, Any], row: int, field: str) -> str | None:
-    """The text of a field, None where the row is not used."""
+def _texts_of(pages: Sequence[Mapping[str, Any]], row: int, field: str) -> list[str | None]:
+    """The texts of a field, None where the row is not used."""
     if row < 0:
-        value = page[field]
+        found = [page[field] for page in pages]
     else:
-        cells = page["rows"][row]
-        if cells is None:
-            return None
-        value = cells[field]
-    if type(value) is str:
+        found = [None if (cells := page["rows"][row]) is None else cells[field] for page in pages]
+    return found if {*map(type, found)} <= _TEXTS else [*map(_as_text, found)]
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or type(value) is str:
         return value
     return " ".join(value) if isinstance(value, list) else str(value)
 

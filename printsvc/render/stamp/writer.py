@@ -23,7 +23,7 @@ from printsvc.render.stamp.fontfile import BEST, FAST, FontFile, stream_object
 
 _PACKED: Final = b"/Filter/FlateDecode"
 _IMAGE: Final = b"/Type/XObject/Subtype/Image/Width %d/Height %d/ColorSpace/DeviceGray/BitsPerComponent 1"
-_HEADER: Final = b"%PDF-1.7\n%\xf0\x9f\x96\xa4\n"
+HEADER: Final = b"%PDF-1.7\n%\xf0\x9f\x96\xa4\n"
 _ENTRY: Final = 6  # bytes of an entry: its kind, 3 of offset or holder, 2 of index in the holder
 _PLAIN: Final = 0x01000000  # an entry without its index: the kind of an object that stands by itself, and its offset
 # PNG's filter of every row: an entry less the one before, byte by byte, so that a neighbour's in an object stream packs
@@ -34,11 +34,15 @@ KEPT_VARIANTS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Variant:
-    """All up to the person's own objects, the last of it the cross-reference stream at `table_at`; and the glyphs."""
+    """All up to the person's own objects, the last of it the cross-reference stream at `table_at`; the glyphs.
+
+    `statics` are the pages' own drawings, compressed.
+    """
 
     data: bytes
     table_at: int
     glyphs: tuple[int, ...]
+    statics: tuple[bytes, ...]
 
 
 class FileWriter:
@@ -68,6 +72,10 @@ class FileWriter:
         """Return the glyphs of each font program that the variant shows whatever its texts are."""
         return list(self._variant(values).glyphs)
 
+    def statics(self, values: Sequence[int]) -> Sequence[bytes]:
+        """Return what the variant's pages show whatever the texts are, each compressed."""
+        return self._variant(values).statics
+
     def write(
         self,
         values: Sequence[int],
@@ -86,7 +94,7 @@ class FileWriter:
             stream_object(page.text_number, _PACKED, deflate.zlib_compress(content, FAST))
             for page, content in zip(self._form.pages, contents, strict=True)
         ]
-        own.append(stream_object(self._form.qr.image_number, _IMAGE % (side, side), modules))
+        own.append(stream_object(self._form.qr.image_number, qr_image(side), modules))
         own += fonts
         own = [own[place] for place in self._order]
         places = list(accumulate(map(len, own), initial=_PLAIN + len(variant.data)))
@@ -112,14 +120,14 @@ class FileWriter:
                 objects[branch.number] = branch.head + there + branch.tail
         contents = [b"".join(one.plain for one in page.statics if holds(one.condition, values)) for page in form.pages]
         streams = list(form.streams)
-        for page, content in zip(form.pages, contents, strict=True):
-            packed = deflate.zlib_compress(content, BEST)
+        statics = tuple([bytes(deflate.zlib_compress(content, BEST)) for content in contents])
+        for page, packed in zip(form.pages, statics, strict=True):
             streams.append((page.static_number, stream_object(page.static_number, _PACKED, packed)))
-        streams.append((form.objects_number, _object_stream(form.objects_number, objects)))
+        streams.append((form.objects_number, object_stream(form.objects_number, objects)))
         entries = np.zeros((form.size + 1, _ENTRY), dtype=np.uint8)
         for index, number in enumerate(sorted(objects)):
             entries[number] = tuple(b"\2" + form.objects_number.to_bytes(3) + index.to_bytes(2))
-        places = list(accumulate((len(data) for _, data in streams), initial=len(_HEADER)))
+        places = list(accumulate((len(data) for _, data in streams), initial=len(HEADER)))
         for number, place in zip([*(number for number, _ in streams), form.size], places, strict=True):
             entries[number, :4] = tuple((_PLAIN + place).to_bytes(4))
         # Only its own objects: what a table calls free, a later one cannot use again (ISO 32000-1, 7.5.4).
@@ -132,7 +140,7 @@ class FileWriter:
             form.size + 1, form.root, form.info, " ".join(sections).encode(), b"<</Predictor 12/Columns 6>>",
         )  # fmt: skip
         table = stream_object(form.size, about, deflate.zlib_compress(rows.tobytes(), BEST))
-        data = b"".join([_HEADER, *(data for _, data in streams), table])
+        data = b"".join([HEADER, *(data for _, data in streams), table])
         glyphs = [0] * len(self.fonts)
         for page in form.pages:
             for static in page.statics:
@@ -140,17 +148,23 @@ class FileWriter:
                     for index, codes in static.glyphs:
                         for code in codes:
                             glyphs[index] |= self.fonts[index].bits(code)
-        return _Variant(data, places[-1], tuple(glyphs))
+        return _Variant(data, places[-1], tuple(glyphs), statics)
 
 
-def _object_stream(number: int, objects: dict[int, bytes]) -> bytes:
+def qr_image(side: int) -> bytes:
+    """Return the dictionary of the picture of a QR, `side` modules wide, a bit each."""
+    return _IMAGE % (side, side)
+
+
+def object_stream(number: int, objects: dict[int, bytes], level: int = BEST) -> bytes:
+    """Return these objects, by number, as an object stream of that number; they stand in it by number."""
     order = sorted(objects)
     offsets, at = [], 0
     for member in order:
         offsets.append(b"%d %d" % (member, at))
         at += len(objects[member]) + 1
     head = b" ".join(offsets) + b"\n"
-    data = deflate.zlib_compress(head + b"\n".join(objects[member] for member in order), BEST)
+    data = deflate.zlib_compress(head + b"\n".join(objects[member] for member in order), level)
     return stream_object(number, b"/Type/ObjStm/N %d/First %d/Filter/FlateDecode" % (len(order), len(head)), data)
 
 
