@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from printsvc.domain.form import FormId
-from printsvc.errors import StateError
+from printsvc.errors import RenderError, StateError
 from printsvc.flows.bulk import (
     MAX_LINE,
     MERGED,
@@ -104,8 +104,11 @@ def issue_file(
     """
     progress = Progress(count_lines(file))
     _forget_lost_files(ledger, setup.folder)
-    crashed = [row["line"] for row in ledger.rows(LineStatus.INVALID) if CRASHED["code"] in row["reasons"]]
-    ledger.forget(crashed)  # it may have been the machine
+    ours = {CRASHED["code"], RenderError.code}
+    failed = [
+        row for row in ledger.rows(LineStatus.INVALID) if ours & {one["code"] for one in json.loads(row["reasons"])}
+    ]
+    ledger.forget(row["line"] for row in failed)  # it may have been the machine
     if setup.run.papers is Papers.BY_SITE:
         _remove_unknown_print_files(ledger, setup.folder)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from printsvc.domain.form import FormId, PageData
-from printsvc.errors import InputError, NotFoundError, PrintsvcError, RenderError
+from printsvc.errors import FormError, InputError, NotFoundError, PrintsvcError, RenderError
 from printsvc.render.stamp import CompiledForm, Stamper
 from printsvc.render.stamp.printfile import Paper
 from printsvc.render.template import FormLibrary, process_cache_dir
@@ -128,8 +128,8 @@ class Drawer:
     def draw_all(self, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn | PrintsvcError]:
         """Give each page as PDF, or the error that `draw` raises for it: the same bytes, in less time each.
 
-        All stamps are made before the first is given; what WeasyPrint has to draw is drawn when its turn comes. Errors
-        of the form are raised.
+        All stamps are made before the first is given; what WeasyPrint has to draw is drawn when its turn comes. A
+        FormError is raised: it is that of all pages.
         """
         stamper = self.stamper(form_id)
         for page, stamped in zip(pages, stamper.stamp_all(pages) if stamper else [None] * len(pages), strict=True):
@@ -141,7 +141,9 @@ class Drawer:
                 reason = stamped.reason if stamped is not None else NOT_COMPILED
                 try:
                     yield Drawn(self.library.render_pdf(form_id, page), Way.WEASYPRINT, reason)
-                except InputError as error:
+                except FormError:
+                    raise
+                except (InputError, RenderError) as error:
                     yield error
 
     def stamp_print_file(self, form_id: FormId, pages: Sequence[PageData]) -> PrintFile:

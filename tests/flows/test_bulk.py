@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,16 +14,18 @@ import pytest
 from benchmarks.people import dose_events
 from hypothesis import given
 from hypothesis import strategies as st
-from printsvc_bulk_harness import NOW, Here, events, papers, told
+from printsvc_bulk_harness import NOW, Here, TextDrawer, events, papers, told
 
 from printsvc.credential.batch import verify_request
 from printsvc.credential.keys import LocalSigner
 from printsvc.credential.trust import make_trust_list
+from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import RenderError, StateError, StoreError
 from printsvc.flows import bulkqueue, bulkrun
 from printsvc.flows.bulk import MAX_LINE, LineStatus, Run, file_name, opaque_of, write_whole
 from printsvc.flows.bulkrun import ISSUED, REPORT
+from printsvc.render.draw import Drawn, Way
 from printsvc.store.bulkledger import BulkLedger
 
 
@@ -279,6 +281,25 @@ def test_the_ledger_never_enters_a_dose_twice(tmp_path: Path) -> None:
         assert ledger.counts() == {"issued": 1}
     finally:
         ledger.close()
+
+
+def test_a_page_that_cannot_be_drawn_ends_no_run_and_is_tried_again(
+    issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = events(20)
+
+    def draw_all(drawer: TextDrawer, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn | RenderError]:
+        for number, page in enumerate(pages):
+            yield RenderError("No.", vi="Không.") if number == 7 else Drawn(page["uvci"].encode(), Way.STAMP)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TextDrawer, "draw_all", draw_all)
+        folder = issue(lines)
+    assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [(8, "render_unavailable")]
+    assert len(papers(folder)) == 19
+    issue(lines)
+    assert told(folder) == []
+    assert len(papers(folder)) == 20
 
 
 def test_a_folder_of_the_last_version_is_gone_on_with(issue: Callable[..., Path]) -> None:

@@ -13,7 +13,8 @@ import pytest
 from proofs.persons import everybody
 
 from printsvc.domain.form import FormId, PageData
-from printsvc.render.draw import Drawer, RenderSetup
+from printsvc.errors import FormError, RenderError
+from printsvc.render.draw import Drawer, Drawn, RenderSetup
 from printsvc.render.formfile import find_forms
 from printsvc.render.stamp import NeedsWeasyPrint, Stamper
 from printsvc.render.stamp.printfile import Paper
@@ -139,3 +140,27 @@ def test_what_the_stamp_cannot_set_is_left_to_others(
         assert len(document.pages) == 2 * many
     nothing = drawer.stamp_print_file(A4, [strange])
     assert (nothing.pdf, nothing.first_page) == (b"", {})
+
+
+def test_a_page_that_cannot_be_drawn_is_its_own_error(
+    library: FormLibrary, templates: Path, fonts: Path, forms_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a form that is wrong is the error of all its pages."""
+    drawer = Drawer(RenderSetup(templates, fonts, forms_cache, forms=(A4,)))
+    sample = library.sample(A4)
+    strange: PageData = {**sample, "full_name": "NGUYỄN ☃"}
+
+    def fail(error: Exception) -> None:
+        def render_pdf(*_: object) -> bytes:
+            raise error
+
+        monkeypatch.setattr(drawer.library, "render_pdf", render_pdf)
+
+    fail(RenderError("This page."))
+    drawn = [*drawer.draw_all(A4, [sample, strange, sample])]
+    assert [type(one) for one in drawn] == [Drawn, RenderError, Drawn]
+    with pytest.raises(RenderError, match="This page"):
+        drawer.draw(A4, strange)
+    fail(FormError("The form."))
+    with pytest.raises(FormError):
+        list(drawer.draw_all(A4, [sample, strange, sample]))
