@@ -259,7 +259,7 @@ class RenderPool:
         try:
             async with self._one_apart:
                 if self._apart is None:
-                    self._apart = await asyncio.to_thread(self._make_executor, self._setup, 1)
+                    self._apart = await self._make(1)
                 try:
                     return await self._submit(self._apart, form_id, page)
                 except (BrokenExecutor, PageCrashedError, _NotTakenError) as error:
@@ -303,6 +303,8 @@ class RenderPool:
             if self._closed:
                 raise _closed() from error
             raise _NotTakenError from error
+        except OSError as error:  # the machine starts no more processes
+            raise _nobody(error) from error
         try:
             async with asyncio.timeout(self._answer_s if page is not None else None):
                 return await asyncio.wrap_future(future)
@@ -314,14 +316,14 @@ class RenderPool:
             if self._executor is None:
                 if self._closed:
                     raise _closed()
-                try:
-                    self._executor = await asyncio.to_thread(self._make_executor, self._setup, self._workers)
-                except (OSError, TimeoutError) as error:
-                    raise RenderError(
-                        f"There is nobody to draw pages: {type(error).__name__}.",
-                        vi=f"Không có tiến trình tạo trang nào: {type(error).__name__}.",
-                    ) from error
+                self._executor = await self._make(self._workers)
             return self._executor
+
+    async def _make(self, workers: int) -> Executor:
+        try:
+            return await asyncio.to_thread(self._make_executor, self._setup, workers)
+        except OSError as error:
+            raise _nobody(error) from error
 
     def _discard(self, executor: Executor) -> None:
         """Let the next page make a new executor; only the first page of those that a crash hit does so."""
@@ -340,7 +342,11 @@ class RenderPool:
 
     async def _renew(self) -> None:
         """Put warm processes in the place of the old ones, which finish what they have."""
-        fresh = await asyncio.to_thread(self._make_executor, self._setup, self._workers)
+        try:
+            fresh = await self._make(self._workers)
+        except RenderError as error:
+            _LOG.warning("the drawing processes were not replaced", error=type(error.__cause__).__name__)
+            return
         try:
             await self._warm(fresh)
         except (BrokenExecutor, PageCrashedError, _NotTakenError, PrintsvcError) as error:
@@ -383,6 +389,13 @@ def _key(form_id: FormId, page: PageData) -> str:
 
 async def _shut_down(executor: Executor) -> None:
     await asyncio.to_thread(executor.shutdown, wait=True, cancel_futures=True)
+
+
+def _nobody(error: OSError) -> RenderError:
+    return RenderError(
+        f"There is nobody to draw pages: {type(error).__name__}.",
+        vi=f"Không có tiến trình tạo trang nào: {type(error).__name__}.",
+    )
 
 
 def _closed() -> RenderError:

@@ -237,3 +237,38 @@ async def test_the_service_stops_at_once_while_a_form_is_compiled(templates: Pat
     await pool.close()
     assert asyncio.get_running_loop().time() - started < 5
     assert pids() == []
+
+
+async def test_a_machine_that_starts_no_more_processes_blames_no_page() -> None:
+    """Neither for a page apart nor for a renewal, nor where a process is to be started with the page."""
+    made: list[Scripted] = []
+    full = False
+
+    class NoProcess(Scripted):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if full and args[2]["full_name"] == "NEW":
+                raise BlockingIOError
+            return super().submit(fn, *args, **kwargs)
+
+    def make(setup: RenderSetup, workers: int) -> Executor:
+        if full:
+            raise BlockingIOError
+        made.append(NoProcess())
+        return made[-1]
+
+    async with RenderPool(NOWHERE, workers=1, pages_per_worker=1, make_executor=make) as pool:
+        assert await pool.render(A4, page("AN")) == b"AN"
+        await asyncio.sleep(0.01)
+        full = True
+        for name in ("KILLS ONE", "NEW"):
+            with pytest.raises(RenderError) as caught:
+                await pool.render(A4, page(name))
+            assert caught.value.code == "render_unavailable"
+        assert pool.poisoned == []
+        assert await pool.render(A4, page("BÌNH")) == "BÌNH".encode()
+        await asyncio.sleep(0.01)  # a renewal is due, and there is nobody
+        renewed = pool.renewed
+        full = False
+        assert await pool.render(A4, page("CHI")) == b"CHI"
+        await asyncio.sleep(0.01)
+        assert pool.renewed == renewed + 1
