@@ -234,7 +234,7 @@ def _id_in(document: Any, name: str) -> str:
 def _remove_unknown_print_files(ledger: BulkLedger, folder: Path) -> None:
     """What was written and not entered before a kill is written again, perhaps with other papers under other names."""
     known = ledger.files()
-    for file in (folder / MERGED).glob("*.pdf"):
+    for file in (folder / MERGED).glob("*.pdf*"):  # those among them that were being written over an older one
         if f"{MERGED}/{file.name}" not in known:
             file.unlink()
 

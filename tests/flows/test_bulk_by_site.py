@@ -66,7 +66,7 @@ def test_papers_of_a_site_are_together_in_the_order_of_the_file(
 
 @pytest.mark.parametrize("after", [0, 1, 2, 4])
 def test_a_run_that_is_cut_short_prints_no_paper_twice(
-    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch, after: int
+    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: int
 ) -> None:
     monkeypatch.setattr(bulkqueue, "PRINT_FILE_PAPERS", 40)
     lines = events(400)
@@ -75,9 +75,11 @@ def test_a_run_that_is_cut_short_prints_no_paper_twice(
     with pytest.raises(KeyboardInterrupt):
         issue(lines, wanted=by_site)
     Here.kill_after = 10**9
+    (tmp_path / "out" / "merged" / "HN-HBT-01-0009.pdf.new").write_bytes(b"%PDF")
     monkeypatch.setattr(bulkqueue, "PRINT_FILE_PAPERS", 60)  # so that other papers meet in a file
     folder = issue(lines, wanted=by_site)
     check_all_are_there_once(folder, lines)
+    assert {path.suffix for path in (folder / "merged").iterdir()} == {".pdf"}
     assert [one["outcome"] for one in told(folder)] == ["replayed"]
 
 
