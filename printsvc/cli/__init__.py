@@ -6,6 +6,7 @@ import errno
 import io
 import sys
 import warnings
+from typing import Final
 
 import click
 
@@ -28,6 +29,18 @@ from printsvc.cli import (
 )
 from printsvc.errors import InputError, PrintsvcError, Problem
 
+_SYSTEM_ERRORS_VI: Final = {
+    errno.ENOSPC: "Đĩa đã đầy",
+    errno.EDQUOT: "Đã hết hạn mức đĩa",
+    errno.EROFS: "Ổ đĩa chỉ cho đọc",
+    errno.EACCES: "Không có quyền truy cập",
+    errno.EPERM: "Không được phép",
+    errno.ENOENT: "Không có tệp hoặc thư mục này",
+    errno.ENOTDIR: "Không phải thư mục",
+    errno.EISDIR: "Đây là thư mục, không phải tệp",
+    errno.EIO: "Lỗi đọc hoặc ghi đĩa",
+}
+
 
 class _Group(click.Group):
     """Errors of ours, and those of files, become a few lines and exit code 1, not a traceback."""
@@ -47,6 +60,8 @@ class _Group(click.Group):
                 raise  # click ends quietly when nobody reads on
             place = f": {error.filename}" if error.filename else ""
             click.echo(f"printsvc: {error.strerror or type(error).__name__}{place}", err=True)
+            if error.errno in _SYSTEM_ERRORS_VI:
+                click.echo(f"          {_SYSTEM_ERRORS_VI[error.errno]}{place}", err=True)
         sys.exit(1)
 
 

@@ -54,6 +54,7 @@ def issue(
     from printsvc.flows.bulkcrew import WorkerSetup
     from printsvc.flows.bulkrun import begin, issue_file, merge_by_site
     from printsvc.render.draw import RenderSetup, sources_digest
+    from printsvc.render.merge import check_merging
     from printsvc.settings import read_settings
     from printsvc.store.bulkledger import BulkLedger
     from printsvc.store.keyfile import KeyFolder
@@ -91,17 +92,30 @@ def issue(
         sites=hashlib.sha256(sites_file.read_bytes()).hexdigest() if sites_file else "",
         papers=Papers.BY_SITE if merge == "site-only" else Papers.SINGLE,
     )
+    if merge == "site":
+        check_merging()  # and not after a million papers
     if sites_file is None:
-        click.echo("Without --sites the papers have a site's id for its name.", err=True)
+        click.echo(
+            "Không có --sites: giấy ghi mã điểm tiêm thay cho tên. | "
+            "Without --sites the papers have a site's id for its name.",
+            err=True,
+        )
+    workers = jobs or len(os.sched_getaffinity(0))
     ledger = BulkLedger(folder)
     try:
         run = begin(ledger, wanted)
         setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
         with _progress() as tell:
-            issue_file(file, ledger, setup, workers=jobs or len(os.sched_getaffinity(0)), tell=tell)
+            progress = issue_file(file, ledger, setup, workers=workers, tell=tell)
         if merge == "site":
-            merge_by_site(ledger, folder, workers=jobs or len(os.sched_getaffinity(0)))
-        counts, ways_out = ledger.counts(), ledger.ways_out()
+            click.echo("Đang gộp giấy theo điểm tiêm. | Putting the papers of each site together.", err=True)
+            merge_by_site(ledger, folder, workers=workers)
+        counts, ways_out, unstamped = ledger.counts(), ledger.ways_out(), ledger.unstamped_sites()
+    except KeyboardInterrupt:
+        click.echo(
+            "Đã dừng; chạy lại đúng lệnh này để làm tiếp. | Stopped; the same command goes on from here.", err=True
+        )
+        sys.exit(130)
     finally:
         ledger.close()
     words = [f"{number} {status}" for status, number in sorted(counts.items())]
@@ -110,9 +124,14 @@ def issue(
         click.echo(f"to be printed by site: {len(list((folder / MERGED).glob('*.pdf')))} files in {folder / MERGED}")
     if ways_out:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(ways_out.items()))
-        alone = ", each in a file of its own" if merge == "site-only" else ""
+        alone = ", each in a file of its own beside them" if merge == "site-only" else ""
         click.echo(f"drawn without the stamp{alone}: {reasons}")
-    sys.exit(1 if set(counts) - {"issued", "replayed"} else 0)
+    for site_id, number in unstamped.items() if merge == "site-only" else ():
+        click.echo(f"site {site_id}: not one of its {number} papers could be stamped: look at its name in --sites")
+    if progress.lost:
+        click.echo(f"{progress.lost} papers were issued before and their files are gone or cut short: made again "
+                   f"{progress.lost - progress.not_again}, not {progress.not_again}")  # fmt: skip
+    sys.exit(1 if set(counts) - {"issued", "replayed"} or progress.not_again else 0)
 
 
 def _sites(file: Path | None) -> dict[str, Any]:

@@ -194,6 +194,8 @@ class Issuer:
         if isinstance(drawn, PrintsvcError):
             return _invalid(line, event, drawn)
         file = file_name(certificate.uvci)
+        if self._run.papers is Papers.BY_SITE:  # beside its site's print files, so that it is sent with them
+            file = f"{MERGED}/{event.site_id}-{_opaque_in(certificate.uvci)}.pdf"
         write_whole(f"{self._folder}/{file}", drawn.pdf)
         return _issued(line, event, certificate, drawn, file)
 
@@ -246,8 +248,12 @@ def body_digest(document: Any) -> bytes:
 
 def file_name(uvci: str) -> str:
     """Return a name that says nothing of the person, in one of 256 folders: `3f/3F0A….pdf`, the UVCI's opaque part."""
-    opaque = uvci.partition("#")[0].rpartition(":")[2]
+    opaque = _opaque_in(uvci)
     return f"{opaque[:2].lower()}/{opaque}.pdf"
+
+
+def _opaque_in(uvci: str) -> str:
+    return uvci.partition("#")[0].rpartition(":")[2]
 
 
 def print_file_name(site_id: str, number: int) -> str:
@@ -274,12 +280,16 @@ def write_whole(path: str | Path, body: bytes) -> None:
             return
         except (FileExistsError, FileNotFoundError):  # it is to be replaced; there is no /proc
             pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, folder) from error  # a full disk: which one?
         finally:
             os.close(file)
     new = f"{place}.new"
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         _write(file, body)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, folder) from error
     finally:
         os.close(file)
     os.rename(new, place)

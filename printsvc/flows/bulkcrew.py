@@ -15,6 +15,7 @@ from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.site import Site
 from printsvc.errors import RenderError
 from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run
+from printsvc.flows.bulkinput import FreshLine
 from printsvc.render.draw import RenderSetup
 from printsvc.render.pool import start_worker, worker_drawer
 from printsvc.store.keyfile import SealedSigner
@@ -23,8 +24,8 @@ _BLOCKS_A_WORKER: Final = 3
 CRASHED: Final = {
     "pointer": "",
     "code": "render_crashed",
-    "vi": "Dòng này đã làm hỏng hai tiến trình nên không thử lại nữa.",
-    "en": "This line ended two processes and is not tried again.",
+    "vi": "Dòng này đã làm hỏng mọi tiến trình nhận nó nên lần này không thử lại nữa.",
+    "en": "This line ended every process that had it, one of them for itself alone; this run does not try it again.",
 }
 
 
@@ -45,12 +46,15 @@ MakeExecutor = Callable[[WorkerSetup, int], Executor]
 
 @dataclass(slots=True)
 class Work:
-    """Lines that are with a process, and the digest of each; `number` is that of their print file, 0 for none."""
+    """Lines that are with a process, by number; `number` is that of their print file, 0 for none."""
 
-    lines: list[Line]
+    fresh: dict[int, FreshLine] = field(default_factory=dict)
     number: int = 0
-    bodies: dict[int, bytes] = field(default_factory=dict)
-    doses: dict[int, str] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def lines(self) -> list[Line]:
+        return [one.line for one in self.fresh.values()]
 
 
 class Crew:
@@ -107,10 +111,16 @@ class Crew:
             yield self._work.pop(future), future.result()
 
     def _apart(self, work: Work) -> list[LineResult]:
-        results: list[LineResult] = []
-        sound: list[Line] = []
+        """Do the work in a process of its own: as it was, for most of it did no harm; else line by line."""
         executor = self._new_one()
         try:
+            try:
+                return executor.submit(_issue, work.lines, work.number).result()
+            except BrokenExecutor:
+                executor.shutdown(wait=True)
+                executor = self._new_one()
+            results: list[LineResult] = []
+            sound: list[Line] = []
             for line in work.lines:
                 try:
                     results += executor.submit(_issue, [line], work.number).result()
@@ -120,11 +130,22 @@ class Crew:
                     executor.shutdown(wait=True)
                     executor = self._new_one()
             if work.number:  # each had the print file to itself; now all have it who do no harm
-                together = {one.number: one for one in executor.submit(_issue, sound, work.number).result()}
+                together = {one.number: one for one in self._together(executor, sound, work.number)}
                 results = [together.get(one.number, one) for one in results]
+            return results
         finally:
             executor.shutdown(wait=True)
-        return results
+
+    def _together(self, executor: Executor, lines: Sequence[Line], number: int) -> list[LineResult]:
+        """The lines in one print file; each in a file of its own if they end a process only together."""
+        try:
+            return executor.submit(_issue, lines, number).result()
+        except BrokenExecutor:
+            alone = self._new_one()
+        try:
+            return [one for line in lines for one in alone.submit(_issue, [line], 0).result()]
+        finally:
+            alone.shutdown(wait=True)
 
     def _new_one(self) -> Executor:
         """Return one process that is up. Raises RenderError where none comes up: that is no line's fault."""

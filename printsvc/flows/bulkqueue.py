@@ -7,32 +7,33 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from printsvc.flows.bulk import Line, LineResult, LineStatus, Papers
+from printsvc.flows.bulk import LineResult, LineStatus, Papers
 from printsvc.flows.bulkcrew import Work
+from printsvc.flows.bulkinput import FreshLine
 
 BLOCK: Final = 256  # lines; a tenth less time each than 64, and more is no faster
 PRINT_FILE_PAPERS: Final = 500
-_MOST_HELD: Final = 50_000  # lines that wait for more of their site: some 30 MB
-_PRINT_FILE: Final = re.compile(r"[^/]*/(.+)-(\d{4,})\.pdf")
+_MOST_BYTES: Final = 8 << 20  # of the lines of one piece of work; a line has 600 mostly, and may have a million
+_PRINT_FILE: Final = re.compile(r"[^/]*/(.+)-(\d{4,9})\.pdf")
+
+Enter = Callable[[Sequence[LineResult], Mapping[int, FreshLine]], None]
+"""Enters results, with their lines by number."""
 
 
-class FreshLine(NamedTuple):
-    """A line that is not done, the digest of its body, its dose and site ("" where there is none)."""
+class _Group(NamedTuple):
+    """What lines must have in common to be work together: their site, and the lost file. `numbered` is a print file."""
 
-    line: Line
-    body: bytes
-    dose_id: str
-    site_id: str
-
-
-Enter = Callable[[Sequence[LineResult], Mapping[int, bytes], Mapping[int, str]], None]
-"""Enters results, with the digests and doses of their lines by number."""
+    site: str = ""
+    file: str = ""
+    numbered: bool = False
 
 
 class LineQueue:
-    """Takes lines from `source`; `find_dose` gives the digest of the body that a dose's answer comes from.
+    """Takes lines from `source`; `find_dose` gives the line that a dose's answer comes from, and its body's digest.
 
-    What only repeats a dose that is done is entered at once. `files` are the names of those that papers are in.
+    What only repeats a dose that is done is entered at once. For print files the lines of a site are to follow one
+    another, as do those of a lost file; `files` are the names of all that papers are in, `lost` how many papers were in
+    each that is no longer there. A lost file is made again with just these or not at all, `given_up` papers.
     """
 
     def __init__(
@@ -40,62 +41,49 @@ class LineQueue:
         source: Iterator[FreshLine],
         papers: Papers,
         *,
-        find_dose: Callable[[str], bytes | None],
+        find_dose: Callable[[str], tuple[int, bytes] | None],
         enter: Enter,
         files: set[str],
+        lost: Mapping[str, int],
     ) -> None:
         self._source = source
         self._by_site = papers is Papers.BY_SITE
-        self._full = PRINT_FILE_PAPERS if self._by_site else BLOCK
         self._find_dose = find_dose
         self._enter = enter
-        self._files = {(match[1], int(match[2])) for match in map(_PRINT_FILE.fullmatch, files) if match}
+        # Sites that differ in capitals alone share their numbers: on many a disk their files would have one name.
+        self._taken = {print_file_place(file) for file in files}
+        self._lost = lost
         self._under_way: set[str] = set()
         self._deferred: deque[FreshLine] = deque()
-        self._held: dict[str, Work] = {}
-        self._count = 0
+        self._open: Work | None = None
+        self._open_is_of = _Group()
+        self._ready: deque[Work] = deque()
+        self.given_up = 0
 
     def next_work(self) -> Work | None:
         """Return lines for a process; None if there are none, or only such as wait for what is with one."""
-        while (site := self._ready()) is None:
+        while not self._ready:
             if not self._read():  # there are no more, or all that are wait
-                site = self._longest()
+                self._close()
                 break
-        return self._give(site) if site is not None else None
+        return self._ready.popleft() if self._ready else None
 
     def done(self, work: Work) -> None:
         """Learn that the results of that work are entered."""
-        self._under_way.difference_update(work.doses.values())
-
-    def _ready(self) -> str | None:
-        if self._count > _MOST_HELD:
-            return self._longest()
-        return next((site for site, work in self._held.items() if len(work.lines) >= self._full), None)
-
-    def _longest(self) -> str | None:
-        return max(self._held, key=lambda site: len(self._held[site].lines), default=None)
-
-    def _give(self, site: str) -> Work:
-        work = self._held.pop(site)
-        self._count -= len(work.lines)
-        if self._by_site:
-            work.number = 1
-            while (site, work.number) in self._files:
-                work.number += 1
-            self._files.add((site, work.number))
-        return work
+        self._under_way.difference_update(one.dose_id for one in work.fresh.values())
 
     def _read(self) -> bool:
         """Put some lines in their places; return whether any came to one."""
         rows: list[LineResult] = []
-        bodies: dict[int, bytes] = {}
-        doses: dict[int, str] = {}
+        repeated: dict[int, FreshLine] = {}
         moved = False
         waiting = len(self._deferred)
         for _ in range(waiting + BLOCK):
             if waiting:
                 waiting -= 1
                 one: FreshLine | None = self._deferred.popleft()
+            elif self._ready:
+                break
             else:
                 one = next(self._source, None)
             if one is None:
@@ -104,24 +92,76 @@ class LineQueue:
                 self._deferred.append(one)
                 continue
             moved = True
-            number = one.line.number
-            if one.dose_id and (before := self._find_dose(one.dose_id)) is not None:
-                same = LineStatus.REPLAYED if before == one.body else LineStatus.CONFLICT
-                rows.append(LineResult(number, same, one.dose_id))
-                bodies[number], doses[number] = one.body, one.dose_id
-            elif self._hold(one) >= self._full:
-                break
+            if one.dose_id and not one.lost and (before := self._find_dose(one.dose_id)) is not None:
+                rows.append(_repetition(one, *before))
+                repeated[one.line.number] = one
+            else:
+                self._put(one)
         if rows:
-            self._enter(rows, bodies, doses)
+            self._enter(rows, repeated)
         return moved
 
-    def _hold(self, one: FreshLine) -> int:
-        """Put it with the others of its site; return how many they are."""
-        work = self._held.setdefault(one.site_id if self._by_site else "", Work([]))
-        work.lines.append(one.line)
-        work.bodies[one.line.number] = one.body
+    def _put(self, one: FreshLine) -> None:
+        """Put it with the others of its site."""
+        is_of = self._group_of(one)
+        if self._open is not None and is_of != self._open_is_of:
+            self._close()
+        if self._open is None:
+            self._open, self._open_is_of = Work(), is_of
+        work = self._open
+        work.fresh[one.line.number] = one
+        work.bytes += len(one.line.text)
         if one.dose_id:
             self._under_way.add(one.dose_id)
-            work.doses[one.line.number] = one.dose_id
-        self._count += 1
-        return len(work.lines)
+        most = PRINT_FILE_PAPERS if self._by_site else BLOCK
+        if not is_of.file and (len(work.fresh) >= most or work.bytes > _MOST_BYTES):
+            self._close()
+
+    def _group_of(self, one: FreshLine) -> _Group:
+        if not self._by_site:
+            return _Group()
+        if not one.lost:
+            return _Group(one.site_id, numbered=True)
+        # What had a file of its own gets one again.
+        return _Group(one.site_id, one.lost, numbered=True) if _PRINT_FILE.fullmatch(one.lost) else _Group()
+
+    def _close(self) -> None:
+        """The lines that were put together are work."""
+        work, self._open = self._open, None
+        if work is None:
+            return
+        group = self._open_is_of
+        if group.file and len(work.fresh) != self._lost[group.file]:
+            self.given_up += len(work.fresh)
+            self.done(work)
+            return
+        if group.file:
+            work.number = print_file_place(group.file)[1]
+        elif group.numbered:
+            work.number = self._free_number(group.site)
+        self._ready.append(work)
+
+    def _free_number(self, site: str) -> int:
+        number = 1
+        while (site.casefold(), number) in self._taken:
+            number += 1
+        self._taken.add((site.casefold(), number))
+        return number
+
+
+def print_file_place(file: str) -> tuple[str, int]:
+    """Return the site of a print file, in small letters, and its number; ("", 0) for any other file."""
+    found = _PRINT_FILE.fullmatch(file)
+    return (found[1].casefold(), int(found[2])) if found else ("", 0)
+
+
+def _repetition(one: FreshLine, first: int, body: bytes) -> LineResult:
+    same = body == one.body
+    reason = {
+        "pointer": "/dose_id",
+        "code": "same_dose" if same else "other_data",
+        "vi": f"Mũi tiêm này đã có ở dòng {first}" + (", giống hệt." if same else ", với nội dung khác."),
+        "en": f"The dose is in line {first} already, " + ("just the same." if same else "with other data."),
+    }
+    status = LineStatus.REPLAYED if same else LineStatus.CONFLICT
+    return LineResult(one.line.number, status, one.dose_id, one.site_id, reasons=(reason,))

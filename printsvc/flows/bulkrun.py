@@ -5,29 +5,20 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from printsvc.domain.form import FormId
 from printsvc.errors import RenderError, StateError
-from printsvc.flows.bulk import (
-    MAX_LINE,
-    MERGED,
-    Line,
-    LineResult,
-    LineStatus,
-    Papers,
-    Run,
-    body_digest,
-    print_file_name,
-    write_whole,
-)
+from printsvc.flows.bulk import MERGED, LineResult, LineStatus, Papers, Run, print_file_name, write_whole
 from printsvc.flows.bulkcrew import CRASHED, Crew, MakeExecutor, WorkerSetup, spawn_workers
-from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS, FreshLine, LineQueue
+from printsvc.flows.bulkinput import BulkInput, FreshLine
+from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS, LineQueue, print_file_place
 from printsvc.flows.services import FormChoice
 from printsvc.render.merge import merge_papers
 from printsvc.store.bulkledger import BulkLedger
@@ -39,17 +30,32 @@ _CALLED: Final = {
     "sources": ("state of the forms and fonts", "mẫu giấy hoặc phông chữ"),
     "sites": ("list of sites (--sites)", "danh sách điểm tiêm (--sites)"),
     "form": ("form", "mẫu giấy"),
-    "papers": ("way to put papers into files (--merge)", "cách gộp giấy vào tệp (--merge)"),
+    "papers": ("way to put papers into files", "cách gộp giấy vào tệp"),
+    "issuer": ("issuer", "cơ quan cấp"),
+    "country": ("country", "quốc gia"),
+}
+_SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {  # a digest of files would tell nobody anything
+    "kid": str,
+    "form": lambda form: str(form.form_id),
+    "papers": lambda papers: "--merge site-only" if papers is Papers.BY_SITE else "without --merge site-only",
+    "issuer": str,
+    "country": str,
 }
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: lines that are done, of them in this process (`now`), of `total`."""
+    """How far a run is: lines that are done, of them in this process (`now`), of `total`.
+
+    `lost` is how many papers had been issued whose file is gone, or cut short; `not_again` how many of these could not
+    be made again.
+    """
 
     total: int
     done: int = 0
     now: int = 0
+    lost: int = 0
+    not_again: int = 0
 
 
 def begin(ledger: BulkLedger, wanted: Run) -> Run:
@@ -66,27 +72,15 @@ def begin(ledger: BulkLedger, wanted: Run) -> Run:
     for one in fields(Run):
         if one.name not in ("secret", "started_at") and getattr(run, one.name) != getattr(wanted, one.name):
             en, vi = _CALLED.get(one.name, (one.name, one.name))
+            it_was = _SHOWN[one.name](getattr(run, one.name)) if one.name in _SHOWN else ""
             raise StateError(
-                f"This folder was begun with another {en}: finish it with the same, or use another folder.",
-                vi=f"Thư mục này đã bắt đầu với {vi} khác: hãy dùng như cũ hoặc chọn thư mục khác.",
+                f"This folder was begun with another {en}{it_was and f', {it_was}'}: finish it with the same, or use "
+                "another folder.",
+                vi=f"Thư mục này đã bắt đầu với {vi} khác{it_was and f', {it_was}'}: hãy dùng như cũ hoặc chọn thư "
+                "mục khác.",
                 code="other_run",
             )
     return run
-
-
-def count_lines(file: Path) -> int:
-    """Return how many lines have something in them."""
-    with file.open("rb") as stream:
-        return sum(1 for line in _lines(stream) if line.strip())
-
-
-def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Give the lines, of one that is too long only its beginning: a file may be one line without end."""
-    while text := stream.readline(MAX_LINE):
-        rest = text
-        while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
-            rest = stream.readline(MAX_LINE)
-        yield text
 
 
 def issue_file(
@@ -102,30 +96,47 @@ def issue_file(
 
     Raises StateError where a line is not what it was when the run began, OSError for the file and the folder.
     """
-    progress = Progress(count_lines(file))
-    _forget_lost_files(ledger, setup.folder)
+    lost = _lost_papers(ledger, setup.folder)
+    source = BulkInput(file, ledger, lost)
+    progress = Progress(source.total, lost=len(lost))
     ours = {CRASHED["code"], RenderError.code}
     failed = [
         row for row in ledger.rows(LineStatus.INVALID) if ours & {one["code"] for one in json.loads(row["reasons"])}
     ]
     ledger.forget(row["line"] for row in failed)  # it may have been the machine
-    if setup.run.papers is Papers.BY_SITE:
-        _remove_unknown_print_files(ledger, setup.folder)
+    by_site = setup.run.papers is Papers.BY_SITE
+    if by_site:
+        _remove_unknown_print_files(ledger.files(), setup.folder)
+    remade = 0
 
-    def enter(results: Sequence[LineResult], bodies: Mapping[int, bytes], doses: Mapping[int, str]) -> None:
-        # Of a line that is wrong the sender wants to know the dose all the same.
-        named = [replace(one, dose_id=one.dose_id or doses.get(one.number, "")) for one in results]
-        ledger.enter([_row(result, bodies[result.number]) for result in named])
+    def enter(results: Sequence[LineResult], fresh: Mapping[int, FreshLine]) -> None:
+        nonlocal remade
+        if not progress.now:  # what these say is over
+            for name in (ISSUED, REPORT):
+                (setup.folder / name).unlink(missing_ok=True)
+        # Of a line that is wrong the sender wants to know the dose and the site all the same.
+        named = [
+            replace(one, dose_id=one.dose_id or line.dose_id, site_id=one.site_id or line.site_id)
+            for one in results
+            for line in [fresh[one.number]]
+        ]
+        ledger.enter([_row(one, fresh[one.number].body) for one in named if not fresh[one.number].lost])
+        # That something was issued stays written down, whatever becomes of it now.
+        again = [one for one in named if fresh[one.number].lost and one.status is LineStatus.ISSUED]
+        if again:
+            ledger.replace([_row(one, fresh[one.number].body) for one in again])
+        remade += len(again)
         progress.done += len(results)
         progress.now += len(results)
-        tell(progress)
+        tell(replace(progress, done=progress.done + source.done))
 
     queue = LineQueue(
-        _fresh_lines(file, ledger, progress),
+        source.by_site() if by_site else source.in_order(),
         setup.run.papers,
         find_dose=ledger.find_dose,
         enter=enter,
         files=ledger.files(),
+        lost=Counter(lost.values()),
     )
     with Crew(setup, workers, make_executor or spawn_workers) as crew:
         while True:
@@ -134,122 +145,112 @@ def issue_file(
             if not crew.busy:
                 break
             for work, results in crew.finished():
-                enter(results, work.bodies, work.doses)
+                enter(results, work.fresh)
                 queue.done(work)
+    if by_site:
+        _remove_unknown_print_files(ledger.files(), setup.folder)
     write_reports(ledger, setup.folder)
+    progress.done += source.done + queue.given_up
+    progress.not_again = len(lost) - remade
+    if queue.given_up:
+        tell(progress)
     return progress
 
 
 def write_reports(ledger: BulkLedger, folder: Path) -> None:
     """Write what was issued, and what was not and why; whole or not at all."""
     names = ("line", "dose_id", "site_id", "uvci", "file", "page")
-    _write_lines(folder / ISSUED, ({name: row[name] for name in names} for row in ledger.rows(LineStatus.ISSUED)))
+    _write_lines(
+        folder / ISSUED,
+        (
+            {name: row[name] for name in (*names, *(("print_file", "print_page") if row["print_file"] else ()))}
+            for row in ledger.rows(LineStatus.ISSUED)
+        ),
+    )
     others = [status for status in LineStatus if status is not LineStatus.ISSUED]
     _write_lines(
         folder / REPORT,
         (
-            {"line": row["line"], "dose_id": row["dose_id"] or None, "outcome": row["status"]}
-            | {"reasons": json.loads(row["reasons"])}
+            {"line": row["line"], "dose_id": row["dose_id"] or None, "site_id": row["site_id"] or None}
+            | {"outcome": row["status"], "reasons": json.loads(row["reasons"])}
             for row in ledger.rows(*others)
         ),
     )
 
 
-def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int) -> list[str]:
+def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int) -> None:
     """Put each site's papers, in the order of the file, into `merged/SITE-0001.pdf` and so on, 500 in each.
 
-    Return the files' names, relative to the folder. A file that is full and there is left as it is. Raises RenderError
-    where a paper cannot be merged.
+    A paper that is in such a file stays in it, so that none is ever in two: what came later gets further files. One
+    that is gone, or not whole, is made again with the papers it had. Raises RenderError where a paper cannot be merged.
     """
-    of_site: dict[str, list[Path]] = {}
-    for row in ledger.rows(LineStatus.ISSUED):
-        of_site.setdefault(row["site_id"], []).append(folder / row["file"])
-    wanted = {
-        print_file_name(site_id, start // PRINT_FILE_PAPERS + 1): papers[start : start + PRINT_FILE_PAPERS]
-        for site_id, papers in sorted(of_site.items())
-        for start in range(0, len(papers), PRINT_FILE_PAPERS)
-    }
-    due = {
-        name: papers
-        for name, papers in wanted.items()
-        if len(papers) < PRINT_FILE_PAPERS or not (folder / name).exists()
-    }
+    papers: dict[str, dict[int, Path]] = {}
+    later: dict[str, dict[int, Path]] = {}
+    for row in sorted(ledger.rows(LineStatus.ISSUED), key=lambda row: (row["print_page"] or 0, row["line"])):
+        paper = folder / row["file"]
+        if row["print_file"] is None:
+            later.setdefault(row["site_id"], {})[row["line"]] = paper
+        elif not _is_whole(folder / row["print_file"], row["print_size"]):
+            papers.setdefault(row["print_file"], {})[row["line"]] = paper
+    known = ledger.print_files()
+    _remove_unknown_print_files(known, folder)
+    taken = {print_file_place(file) for file in known}
+    for site_id, mine in sorted(later.items()):
+        lines = list(mine)
+        number = 1
+        for start in range(0, len(lines), PRINT_FILE_PAPERS):
+            while (site_id.casefold(), number) in taken:
+                number += 1
+            taken.add((site_id.casefold(), number))
+            chosen = lines[start : start + PRINT_FILE_PAPERS]
+            papers[print_file_name(site_id, number)] = {line: mine[line] for line in chosen}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        done = [executor.submit(_merge, folder / name, papers) for name, papers in due.items()]
-        for future in done:
-            future.result()
-    return list(wanted)
+        done = {
+            executor.submit(_merge, folder / file, list(mine.values())): (file, mine) for file, mine in papers.items()
+        }
+        for future in as_completed(done):
+            file, mine = done[future]
+            size, first_pages = future.result()
+            ledger.enter_print_file(file, size, dict(zip(mine, first_pages, strict=True)))
+    write_reports(ledger, folder)
 
 
-def _merge(target: Path, papers: Sequence[Path]) -> None:
-    write_whole(target, merge_papers(paper.read_bytes() for paper in papers))
+def _merge(target: Path, papers: Sequence[Path]) -> tuple[int, Sequence[int]]:
+    merged = merge_papers(paper.read_bytes() for paper in papers)
+    write_whole(target, merged.pdf)
+    return len(merged.pdf), merged.first_pages
 
 
-def _fresh_lines(file: Path, ledger: BulkLedger, progress: Progress) -> Iterator[FreshLine]:
-    """Give the lines that are not done."""
-    with file.open("rb") as stream:
-        number = 0
-        known: dict[int, tuple[bytes, str]] = {}
-        for text in _lines(stream):
-            number += 1
-            if number % 1000 == 1:
-                known = ledger.bodies(number, number + 999)
-            if not text.strip():
-                continue
-            body, dose_id, site_id = _read_key(text)
-            if number not in known:
-                yield FreshLine(Line(number, text), body, dose_id, site_id)
-            elif known[number][0] == body:
-                progress.done += 1
-            elif known[number][1] not in (LineStatus.ISSUED, LineStatus.HELD):
-                ledger.forget([number])  # it was mended; nothing had come of it
-                yield FreshLine(Line(number, text), body, dose_id, site_id)
-            else:
-                raise StateError(
-                    f"Line {number} is not what it was when this run began, and it is {known[number][1]}: put it back, "
-                    "and add what is new at the end of the file.",
-                    vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({known[number][1]}): "
-                    "hãy trả lại như cũ, và thêm phần mới vào cuối tệp.",
-                    code="other_input",
-                )
+def _remove_unknown_print_files(known: set[str], folder: Path) -> None:
+    """What was written and not entered before a kill is written again, perhaps with other papers under other names.
 
-
-def _read_key(text: bytes) -> tuple[bytes, str, str]:
-    """A line's digest, its dose and its site; "" where there is none."""
-    try:
-        document = json.loads(text)
-        return body_digest(document), _id_in(document, "dose_id"), _id_in(document, "site_id")
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return body_digest(text.decode("latin-1")), "", ""
-
-
-def _id_in(document: Any, name: str) -> str:
-    found = document.get(name)
-    if not isinstance(found, str):
-        return ""
-    found.encode()  # half of a surrogate pair can be written in JSON, and nowhere else
-    return found
-
-
-def _remove_unknown_print_files(ledger: BulkLedger, folder: Path) -> None:
-    """What was written and not entered before a kill is written again, perhaps with other papers under other names."""
-    known = ledger.files()
-    for file in (folder / MERGED).glob("*.pdf*"):  # those among them that were being written over an older one
-        if f"{MERGED}/{file.name}" not in known:
+    Only what has a name as print files have, whole or half written: others may have put something beside them.
+    """
+    for file in (folder / MERGED).glob("*.pdf*"):
+        name = f"{MERGED}/{file.name.removesuffix('.new')}"
+        if print_file_place(name)[1] and f"{MERGED}/{file.name}" not in known:
             file.unlink()
 
 
-def _forget_lost_files(ledger: BulkLedger, folder: Path) -> None:
-    """Files that the ledger has and the disk has not, or not whole (power was cut), are made again."""
-    lost = []
+def _lost_papers(ledger: BulkLedger, folder: Path) -> dict[int, str]:
+    """The lines whose paper the ledger has and the disk has not, or not whole (power was cut), and its file."""
+    whole: dict[str, bool] = {}
+    lost = {}
     for row in ledger.rows(LineStatus.ISSUED):
-        try:
-            whole = os.stat(folder / row["file"]).st_size == row["size"]
-        except FileNotFoundError:
-            whole = False
-        if not whole:
-            lost.append(row["line"])
-    ledger.forget(lost)
+        file = row["file"]
+        if file not in whole:
+            whole.clear()  # papers of a file mostly come one after the other
+            whole[file] = _is_whole(folder / file, row["size"])
+        if not whole[file]:
+            lost[row["line"]] = file
+    return lost
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    try:
+        return os.stat(file).st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _row(result: LineResult, body: bytes) -> list[Any]:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from printsvc.errors import RenderError
 from printsvc.render.fontunion import unite
@@ -19,18 +19,34 @@ _LETTERS: Final = re.compile(rb"<([0-9a-fA-F]{4})>\s*<([0-9a-fA-F]+)>\n")
 _MOST_LETTERS: Final = 100  # of a bfchar block
 
 
-def merge_papers(papers: Iterable[bytes]) -> bytes:
+def check_merging() -> None:
+    """RenderError where the library for merging is not installed."""
+    try:
+        import pikepdf  # noqa: F401
+    except ImportError as error:
+        raise RenderError("Merging needs the extra `merge`.", vi="Cần cài thêm gói `merge` để gộp tệp.") from error
+
+
+class Merged(NamedTuple):
+    """A PDF with the pages of several, and the page on which each of them begins, the first being 1."""
+
+    pdf: bytes
+    first_pages: Sequence[int]
+
+
+def merge_papers(papers: Iterable[bytes]) -> Merged:
     """Return one PDF with the pages of all, in their order; equal papers give equal bytes.
 
     RenderError where the library for it is not installed or a paper is no PDF.
     """
-    try:
-        import pikepdf
-    except ImportError as error:
-        raise RenderError("Merging needs the extra `merge`.", vi="Cần cài thêm gói `merge` để gộp tệp.") from error
+    check_merging()
+    import pikepdf
+
     merged = pikepdf.new()
+    first_pages = []
     try:
         for paper in papers:
+            first_pages.append(len(merged.pages) + 1)
             with pikepdf.open(io.BytesIO(paper)) as source:
                 for page in source.pages:
                     for key in ("/StructParents", "/Tabs", "/Annots", "/Metadata"):
@@ -52,7 +68,7 @@ def merge_papers(papers: Iterable[bytes]) -> bytes:
         object_stream_mode=pikepdf.ObjectStreamMode.generate,
         compress_streams=True,
     )
-    return target.getvalue()
+    return Merged(target.getvalue(), first_pages)
 
 
 class _Sharer:

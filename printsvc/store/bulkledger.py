@@ -6,14 +6,14 @@ A line is in it when all that it brought about is on disk; what is not in it is 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from printsvc.errors import StateError, StoreError
 
 FILE_NAME: Final = "ledger.db"
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _TABLES: Final = """
 CREATE TABLE run (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE lines (
@@ -34,7 +34,20 @@ CREATE UNIQUE INDEX one_answer_a_dose ON lines (dose_id) WHERE status IN ('issue
 CREATE UNIQUE INDEX one_line_a_uvci ON lines (uvci) WHERE uvci <> '';
 CREATE INDEX lines_of_a_site ON lines (site_id, line) WHERE status = 'issued';
 """
-_PAGE_OF_1: Final = "ALTER TABLE lines ADD COLUMN page INTEGER NOT NULL DEFAULT 1;"
+# Where single papers are once more, in files to be printed; of which size these are.
+_MERGED: Final = """
+CREATE TABLE merged (
+    line INTEGER PRIMARY KEY REFERENCES lines (line),
+    print_file TEXT NOT NULL,
+    print_page INTEGER NOT NULL,
+    print_size INTEGER NOT NULL
+) STRICT;
+CREATE INDEX papers_of_a_print_file ON merged (print_file, print_page);
+"""
+_SINCE: Final = {  # what each format has and the one before had not
+    2: "ALTER TABLE lines ADD COLUMN page INTEGER NOT NULL DEFAULT 1;",
+    3: _MERGED,
+}
 COLUMNS: Final = "line, body, status, dose_id, site_id, uvci, file, size, page, way, way_out, reasons"
 
 
@@ -52,13 +65,12 @@ class BulkLedger:
             self._execute("PRAGMA journal_mode = WAL")
             self._execute("PRAGMA synchronous = NORMAL")
             version = self._execute("PRAGMA user_version").fetchone()[0]
-            if version == 1:  # each paper had a file of its own
-                self._execute(f"BEGIN IMMEDIATE; {_PAGE_OF_1} PRAGMA user_version = {_FORMAT}; COMMIT", script=True)
-                version = _FORMAT
-            if version not in (0, _FORMAT):
+            if version > _FORMAT:
                 raise StateError("This folder's ledger is of another version.", vi="Sổ của thư mục này khác phiên bản.")
-            if version == 0:
-                self._execute(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT", script=True)
+            if version < _FORMAT:
+                news = [_SINCE[one] for one in range(version + 1, _FORMAT + 1)] if version else [_TABLES, _MERGED]
+                script = f"BEGIN IMMEDIATE; {' '.join(news)} PRAGMA user_version = {_FORMAT}; COMMIT"
+                self._execute(script, script=True)
         except BaseException:
             self.close()
             raise
@@ -77,25 +89,45 @@ class BulkLedger:
         """Store rows, all or none of them, in the order of `COLUMNS`."""
         self._all(f"INSERT INTO lines ({COLUMNS}) VALUES ({', '.join('?' * 12)})", rows)  # noqa: S608 - our own words
 
+    def replace(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Store rows in place of those of the same lines, all or none of them."""
+        names = COLUMNS.split(", ")
+        given = ", ".join(f"{name} = ?{place}" for place, name in enumerate(names, 1))
+        self._all(f"UPDATE lines SET {given} WHERE line = ?1", rows)  # noqa: S608 - our own words
+
+    def enter_print_file(self, file: str, size: int, first_pages: Mapping[int, int]) -> None:
+        """Store that a print file has these lines' papers, each from that page on, and no others."""
+        self._all(
+            "INSERT INTO merged VALUES (?1, ?2, ?3, ?4) "
+            "ON CONFLICT (line) DO UPDATE SET print_page = ?3, print_size = ?4 WHERE print_file = ?2",
+            [(line, file, page, size) for line, page in first_pages.items()],
+        )
+
     def bodies(self, first: int, last: int) -> dict[int, tuple[bytes, str]]:
         """Return line to (body digest, status) of the lines from `first` to `last` that are done."""
         query = "SELECT line, body, status FROM lines WHERE line BETWEEN ? AND ?"
         return {line: (bytes(body), status) for line, body, status in self._execute(query, (first, last))}
 
-    def find_dose(self, dose_id: str) -> bytes | None:
-        """Return the body digest of the line that the dose's answer comes from."""
-        query = "SELECT body FROM lines WHERE dose_id = ? AND status IN ('issued', 'held')"
+    def find_dose(self, dose_id: str) -> tuple[int, bytes] | None:
+        """Return the line that the dose's answer comes from, and the digest of its body."""
+        query = "SELECT line, body FROM lines WHERE dose_id = ? AND status IN ('issued', 'held')"
         row = self._execute(query, (dose_id,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else (row[0], bytes(row[1]))
 
     def forget(self, lines: Iterable[int]) -> None:
         """Take lines out, so that they are done again."""
         self._all("DELETE FROM lines WHERE line = ?", [(line,) for line in lines])
 
     def rows(self, *statuses: str) -> Iterator[dict[str, Any]]:
-        """Give the rows of these statuses by line, in the order of the file."""
+        """Give the rows of these statuses by line, in the order of the file.
+
+        `print_file`, `print_page` and `print_size` are None where a paper is in no merged file.
+        """
         marks = ", ".join("?" * len(statuses))
-        query = f"SELECT {COLUMNS} FROM lines WHERE status IN ({marks}) ORDER BY line"  # noqa: S608 - our own words
+        query = (
+            f"SELECT {COLUMNS}, print_file, print_page, print_size FROM lines LEFT JOIN merged USING (line) "  # noqa: S608
+            f"WHERE status IN ({marks}) ORDER BY line"
+        )
         cursor = self._execute(query, statuses)
         names = [column[0] for column in cursor.description]
         for row in cursor:
@@ -104,6 +136,18 @@ class BulkLedger:
     def files(self) -> set[str]:
         """Return the names of all files that papers are in."""
         return {file for (file,) in self._execute("SELECT DISTINCT file FROM lines WHERE file <> ''")}
+
+    def print_files(self) -> set[str]:
+        """Return the names of the files that single papers are in once more, to be printed."""
+        return {file for (file,) in self._execute("SELECT DISTINCT print_file FROM merged")}
+
+    def unstamped_sites(self) -> dict[str, int]:
+        """Return site to number of papers, of the sites of which the stamp drew none."""
+        query = (
+            "SELECT site_id, count(*) FROM lines WHERE status = 'issued' GROUP BY site_id "
+            "HAVING sum(way <> 'weasyprint') = 0 ORDER BY site_id"
+        )
+        return dict(self._execute(query).fetchall())
 
     def counts(self) -> dict[str, int]:
         """Return status to number of lines."""

@@ -132,7 +132,7 @@ def test_a_run_killed_while_it_merges_goes_on_with_the_same_bytes(data_dir: Path
     assert ended.returncode == 0, ended.stderr.decode()
     for site, papers in papers_of_sites(out).items():
         merged = (out / "merged" / f"{site}-0001.pdf").read_bytes()
-        assert merged == merge_papers((out / paper["file"]).read_bytes() for paper in papers)
+        assert merged == merge_papers((out / paper["file"]).read_bytes() for paper in papers).pdf
     assert all(path.read_bytes() == body for path, body in before.items()), "what was there stayed as it was"
 
 

@@ -22,7 +22,7 @@ from printsvc.credential.trust import make_trust_list
 from printsvc.domain.form import FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import RenderError, StateError, StoreError
-from printsvc.flows import bulkqueue, bulkrun
+from printsvc.flows import bulkinput, bulkqueue
 from printsvc.flows.bulk import MAX_LINE, LineStatus, Run, file_name, opaque_of, write_whole
 from printsvc.flows.bulkrun import ISSUED, REPORT
 from printsvc.render.draw import Drawn, Way
@@ -302,15 +302,16 @@ def test_a_page_that_cannot_be_drawn_ends_no_run_and_is_tried_again(
     assert len(papers(folder)) == 20
 
 
-def test_a_folder_of_the_last_version_is_gone_on_with(issue: Callable[..., Path]) -> None:
-    """Its ledger knew no pages, and each paper had a file of its own."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_folder_of_an_earlier_version_is_gone_on_with(issue: Callable[..., Path], version: int) -> None:
+    """The first ledger knew no pages, the second not what merged files hold; each paper had a file of its own."""
     lines = events(30)
     folder = issue(lines[:20])
     before = papers(folder)
     with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as ledger:
-        ledger.executescript(
-            "ALTER TABLE lines DROP COLUMN page; DELETE FROM run WHERE name = 'papers'; PRAGMA user_version = 1"
-        )
+        ledger.executescript(f"DROP TABLE merged; PRAGMA user_version = {version}")
+        if version == 1:
+            ledger.executescript("ALTER TABLE lines DROP COLUMN page; DELETE FROM run WHERE name = 'papers'")
     issue(lines)
     assert before.items() < papers(folder).items()
     assert [one["page"] for one in told(folder, ISSUED)] == [1] * 30
@@ -327,7 +328,7 @@ def test_made_up_people_are_the_same_for_the_same_seed() -> None:
 def test_the_loop_ends_when_there_is_nothing_to_do(issue: Callable[..., Path]) -> None:
     folder = issue([b"   "])
     assert told(folder) == told(folder, ISSUED) == []
-    assert bulkrun.count_lines(folder.with_name("out.ndjson")) == 0
+    assert bulkinput.count_lines(folder.with_name("out.ndjson")) == 0
 
 
 def test_repeated_lines_at_the_end_are_all_read(issue: Callable[..., Path]) -> None:

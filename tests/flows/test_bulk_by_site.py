@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,8 +40,11 @@ def check_all_are_there_once(folder: Path, lines: list[dict[str, Any]]) -> None:
     assert Counter(uvci for uvcis in found.values() for uvci in uvcis) == Counter(one["uvci"] for one in issued)
     for one in issued:
         assert found[one["file"]][(one["page"] - 1) // 2] == one["uvci"]
-        if one["file"].startswith("merged/"):
-            assert one["file"].startswith(f"merged/{one['site_id']}-0")
+        assert one["file"].startswith(f"merged/{one['site_id']}-"), "it is sent with the others of its site"
+
+
+def has_file_alone(one: dict[str, Any]) -> bool:
+    return one["uvci"].partition("#")[0].rpartition(":")[2] in one["file"]
 
 
 def test_papers_of_a_site_are_together_in_the_order_of_the_file(
@@ -50,7 +54,7 @@ def test_papers_of_a_site_are_together_in_the_order_of_the_file(
     lines = events(450)
     folder = issue(lines, wanted=by_site)
     check_all_are_there_once(folder, lines)
-    alone = [one for one in told(folder, ISSUED) if not one["file"].startswith("merged/")]
+    alone = [one for one in told(folder, ISSUED) if has_file_alone(one)]
     assert 0 < len(alone) < 300, "those with a Q, whom the stamp of these tests cannot set"
     of_site = defaultdict(list)
     for one in told(folder, ISSUED):
@@ -59,7 +63,7 @@ def test_papers_of_a_site_are_together_in_the_order_of_the_file(
     assert len(of_site) > 1
     found = uvcis_of(folder)
     for site_id, uvcis in of_site.items():
-        mine = sorted(name for name in found if name.startswith(f"merged/{site_id}-0"))
+        mine = sorted(name for name in found if re.fullmatch(rf"merged/{site_id}-\d{{4}}\.pdf", name))
         assert mine == [f"merged/{site_id}-{number:04d}.pdf" for number in range(1, len(mine) + 1)]
         assert [uvci for name in mine for uvci in found[name]] == uvcis
 
@@ -102,6 +106,108 @@ def test_a_print_file_that_was_lost_is_made_again(issue: Callable[..., Path], by
     assert papers(folder) == before
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_what_was_issued_is_known_though_its_file_is_gone(
+    issue: Callable[..., Path], run: Run, by_site: Run, together: bool
+) -> None:
+    """A sent file must not make room for another person under the same UVCI."""
+    wanted = by_site if together else run
+    lines = events(60)
+    folder = issue(lines, wanted=wanted)
+    before = papers(folder)
+    for path in folder.glob("*/*.pdf"):
+        path.unlink()
+    lines[4]["person"]["full_name"] = "NGUYỄN VĂN KHÁC"
+    with pytest.raises(StateError, match="Line 5"):
+        issue(lines, wanted=wanted)
+    issue(events(60), wanted=wanted)
+    assert papers(folder) == before
+
+
+def test_a_lost_file_is_made_again_with_its_own_papers_and_no_others(
+    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulkqueue, "PRINT_FILE_PAPERS", 40)
+    lines = events(240)
+    folder = issue(lines[:120], wanted=by_site)
+    before = papers(folder)
+    lost = [*sorted(before)[::2], *(one["file"] for one in told(folder, ISSUED) if has_file_alone(one))]
+    for name in lost:
+        (folder / name).unlink(missing_ok=True)
+    issue(lines, wanted=by_site)
+    assert before.items() < papers(folder).items()
+    check_all_are_there_once(folder, lines)
+
+
+def test_a_lost_file_whose_lines_are_not_all_given_is_not_made(
+    issue: Callable[..., Path], by_site: Run, tmp_path: Path
+) -> None:
+    lines = events(60)
+    folder = issue(lines, wanted=by_site)
+    before = papers(folder)
+    name = next(one["file"] for one in told(folder, ISSUED) if not has_file_alone(one))
+    (folder / name).unlink()
+    issue(lines[:30], wanted=by_site)
+    assert papers(folder) == {file: body for file, body in before.items() if file != name}
+    assert len(told(folder, ISSUED)) == 60, "what was issued stays written down"
+    issue(lines, wanted=by_site)
+    assert papers(folder) == before
+
+
+def test_what_others_put_beside_print_files_stays(issue: Callable[..., Path], by_site: Run) -> None:
+    lines = events(40)
+    folder = issue(lines, wanted=by_site)
+    theirs = ["HN-HBT-01-0001.pdf.printed", "HN-HBT-01-0001-copy.pdf", "HN-HBT-01-0001.pdf.sent-2021-11-27"]
+    for name in theirs:
+        (folder / "merged" / name).write_bytes(b"theirs")
+    (folder / "merged" / "HN-HBT-01-0077.pdf").write_bytes(b"left by a kill")
+    issue(lines, wanted=by_site)
+    there = {path.name for path in (folder / "merged").iterdir()}
+    assert there >= set(theirs)
+    assert "HN-HBT-01-0077.pdf" not in there
+
+
+def test_files_are_full_however_sites_come(
+    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulkqueue, "PRINT_FILE_PAPERS", 5)
+    lines = events(300)
+    for number, line in enumerate(lines):
+        line["site_id"] = f"S-{number % 23:02d}"
+    lines[70] = lines[3]
+    folder = issue(lines, wanted=by_site)
+    files = {one["file"] for one in told(folder, ISSUED) if not has_file_alone(one)}
+    of_site = Counter(line["site_id"] for number, line in enumerate(lines) if number != 70)
+    assert 23 < len(files) <= sum(-(-count // 5) for count in of_site.values())
+    check_all_are_there_once(folder, lines)
+
+
+def test_lines_that_do_harm_only_together_get_files_alone(
+    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there is not the memory for five hundred papers at once."""
+    lines = [line | {"site_id": "HN-HBT-01"} for line in events(30)]
+    monkeypatch.setattr(Here, "most_lines", 1)
+    folder = issue(lines, wanted=by_site)
+    assert all(map(has_file_alone, told(folder, ISSUED)))
+    check_all_are_there_once(folder, lines)
+
+
+def test_the_report_says_whose_line_it_is_and_which_came_first(issue: Callable[..., Path], by_site: Run) -> None:
+    lines = events(3)
+    other = json.loads(json.dumps(lines[1])) | {"lot": "OTHER"}
+    wrong = {key: value for key, value in lines[2].items() if key != "person"} | {"dose_id": "W"}
+    folder = issue([*lines, lines[0], other, wrong], wanted=by_site)
+    found = [(one["line"], one["outcome"], one["site_id"]) for one in told(folder)]
+    assert found == [
+        (4, "replayed", lines[0]["site_id"]),
+        (5, "conflict", lines[1]["site_id"]),
+        (6, "invalid", lines[2]["site_id"]),
+    ]
+    assert "line 1 " in told(folder)[0]["reasons"][0]["en"]
+    assert "dòng 2," in told(folder)[1]["reasons"][0]["vi"]
+
+
 def test_a_dose_that_comes_again_at_another_site_is_printed_at_the_first(
     issue: Callable[..., Path], by_site: Run
 ) -> None:
@@ -119,7 +225,7 @@ def test_a_line_that_kills_is_left_out_of_its_sites_file(issue: Callable[..., Pa
     folder = issue(lines, wanted=by_site)
     assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [(71, "render_crashed")]
     check_all_are_there_once(folder, [*lines[:70], *lines[71:]])
-    together = [one for one in told(folder, ISSUED) if one["file"].startswith("merged/")]
+    together = [one for one in told(folder, ISSUED) if not has_file_alone(one)]
     assert len({one["file"] for one in together}) == len({one["site_id"] for one in together})
 
 
@@ -135,33 +241,32 @@ def test_half_a_folder_is_finished_as_it_was_begun(issue: Callable[..., Path], r
     issue(lines, wanted=by_site)
     with pytest.raises(StateError) as caught:
         issue(lines, wanted=run)
-    assert "--merge" in caught.value.en
+    assert "files, --merge site-only:" in caught.value.en
 
 
 @given(
     sites=st.lists(st.integers(0, 5), max_size=300),
     full=st.integers(1, 40),
-    most=st.integers(1, 100),
     doses=st.integers(1, 400),
 )
-def test_the_queue_gives_every_line_once(sites: list[int], full: int, most: int, doses: int) -> None:
-    """Whatever is repeated and however sites come; few enough lines are held; a block is of one site."""
+def test_the_queue_gives_every_line_once(sites: list[int], full: int, doses: int) -> None:
+    """Whatever is repeated and however sites come; a block is of one site."""
     lines = [
         FreshLine(Line(number, b""), b"", f"D{number % doses}", f"S{site}") for number, site in enumerate(sites, 1)
     ]
     site_of = {one.line.number: one.site_id for one in lines}
-    known: dict[str, bytes] = {}
+    known: dict[str, tuple[int, bytes]] = {}
     ended: list[int] = []
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(bulkqueue, "PRINT_FILE_PAPERS", full)
-        patched.setattr(bulkqueue, "_MOST_HELD", most)
         patched.setattr(bulkqueue, "BLOCK", 8)
         queue = LineQueue(
             iter(lines),
             Papers.BY_SITE,
             find_dose=known.get,
-            enter=lambda results, _, __: ended.extend(one.number for one in results),
-            files={"merged/S1-0002.pdf", "ab/CD.pdf"},
+            enter=lambda results, _: ended.extend(one.number for one in results),
+            files={"merged/S1-0002.pdf", "merged/s2-0001.pdf", "ab/CD.pdf"},
+            lost={},
         )
         files = []
         while work := queue.next_work():
@@ -169,8 +274,8 @@ def test_the_queue_gives_every_line_once(sites: list[int], full: int, most: int,
             files.append((site, work.number))
             assert len(work.lines) <= full
             ended += [line.number for line in work.lines]
-            known |= dict.fromkeys(work.doses.values(), b"")
+            known |= {one.dose_id: (one.line.number, b"") for one in work.fresh.values()}
             queue.done(work)
     assert sorted(ended) == [one.line.number for one in lines]
     assert len(files) == len(set(files))
-    assert ("S1", 2) not in files
+    assert not {("S1", 2), ("S2", 1)} & set(files), "taken, on a disk that knows no small letters too"

@@ -36,7 +36,7 @@ def papers(templates: Path, fonts: Path, forms_cache: Path) -> list[bytes]:
 def test_pages_look_the_same_and_share_what_they_have_in_common(
     papers: list[bytes], raster: Callable[..., Image.Image]
 ) -> None:
-    merged = merge_papers(papers)
+    merged = merge_papers(papers).pdf
     with pikepdf.open(io.BytesIO(merged)) as document:
         assert len(document.pages) == len(papers)
         assert "/StructTreeRoot" not in document.Root
@@ -48,13 +48,13 @@ def test_pages_look_the_same_and_share_what_they_have_in_common(
             same = ImageChops.difference(raster(body.getvalue(), 150), raster(papers[index], 150))
             assert same.getbbox() is None
     # The fonts are there once, whoever drew the page, or nearly so: WeasyPrint makes subsets of its own.
-    assert len(merge_papers(papers[:30])) - len(merge_papers(papers[:10])) <= 20 * 4096
+    assert len(merge_papers(papers[:30]).pdf) - len(merge_papers(papers[:10]).pdf) <= 20 * 4096
     assert len(merged) <= 4096 * len(papers) + 65_536
 
 
 def test_equal_papers_give_equal_bytes(papers: list[bytes]) -> None:
-    assert merge_papers(papers[:3]) == merge_papers(papers[:3])
-    assert merge_papers(papers[:3]) != merge_papers(reversed(papers[:3]))
+    assert merge_papers(papers[:3]).pdf == merge_papers(papers[:3]).pdf
+    assert merge_papers(papers[:3]).pdf != merge_papers(reversed(papers[:3])).pdf
 
 
 def test_what_is_no_pdf_is_said(papers: list[bytes]) -> None:

@@ -1,0 +1,135 @@
+"""The file of a bulk run: which of its lines are to be done, and in which order they are taken."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from printsvc.errors import StateError
+from printsvc.flows.bulk import MAX_LINE, Line, LineStatus, body_digest
+from printsvc.store.bulkledger import BulkLedger
+
+
+class FreshLine(NamedTuple):
+    """A line that is to be done, the digest of its body, its dose and site ("" where there is none).
+
+    `lost` is the file that its paper was in and that is no longer there, "" for a line that was never done.
+    """
+
+    line: Line
+    body: bytes
+    dose_id: str
+    site_id: str
+    lost: str = ""
+
+
+class BulkInput:
+    """The lines of `file`. `lost` has those whose paper is to be made again, each with the file that it was in."""
+
+    def __init__(self, file: Path, ledger: BulkLedger, lost: Mapping[int, str]) -> None:
+        self._file = file
+        self._ledger = ledger
+        self._lost = lost
+        self.total = count_lines(file)
+        self.done = 0
+
+    def in_order(self) -> Iterator[FreshLine]:
+        """Give the lines that are to be done; `done` grows by the others that are passed.
+
+        Raises StateError where a line of which something came is not what it was.
+        """
+        with self._file.open("rb") as stream:
+            for _, one in self._undone(stream):
+                yield one
+
+    def by_site(self) -> Iterator[FreshLine]:
+        """The same with the lines of a site together, sites in the order of their first lines; lost files by file.
+
+        A dose that was in a line before comes last, so that the first line of a dose is the one that gets the paper.
+        The file is read through beforehand: 32 bytes a line are kept, and no text.
+        """
+        places, groups, doses = array("Q"), array("L"), array("q")
+        numbers = array("Q")
+        group_of: dict[tuple[str, str], int] = {}
+        with self._file.open("rb") as stream:
+            for place, one in self._undone(stream):
+                numbers.append(one.line.number)
+                places.append(place)
+                groups.append(group_of.setdefault((one.lost, "" if one.lost else one.site_id), len(group_of)))
+                # What is lost is nobody's repetition, and a line without a dose is none either.
+                doses.append(hash(one.dose_id if one.dose_id and not one.lost else (one.line.number,)))
+            repeats = np.ones(len(doses), dtype=np.bool_)
+            repeats[np.unique(np.frombuffer(doses, dtype=np.int64), return_index=True)[1]] = False
+            of_group = np.frombuffer(groups, dtype=np.dtype(f"u{groups.itemsize}"))
+            for at in np.lexsort((of_group, repeats)).tolist():
+                stream.seek(places[at])
+                yield self._fresh(numbers[at], stream.readline(MAX_LINE))
+
+    def _undone(self, stream: BinaryIO) -> Iterator[tuple[int, FreshLine]]:
+        """Give the lines that are to be done, each with its place in the file."""
+        known: dict[int, tuple[bytes, str]] = {}
+        for number, (place, text) in enumerate(_lines(stream), 1):
+            if number % 1000 == 1:
+                known = self._ledger.bodies(number, number + 999)
+            if not text.strip():
+                continue
+            one = self._fresh(number, text)
+            if number not in known or (one.lost and known[number][0] == one.body):
+                yield place, one
+            elif known[number][0] == one.body:
+                self.done += 1
+            elif known[number][1] not in (LineStatus.ISSUED, LineStatus.HELD):
+                self._ledger.forget([number])  # it was mended; nothing had come of it
+                yield place, one
+            else:
+                raise StateError(
+                    f"Line {number} is not what it was when this run began, and it is {known[number][1]}: put it back, "
+                    "and add what is new at the end of the file.",
+                    vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({known[number][1]}): "
+                    "hãy trả lại như cũ, và thêm phần mới vào cuối tệp.",
+                    code="other_input",
+                )
+
+    def _fresh(self, number: int, text: bytes) -> FreshLine:
+        return FreshLine(Line(number, text), *_read_key(text), self._lost.get(number, ""))
+
+
+def count_lines(file: Path) -> int:
+    """Return how many lines have something in them."""
+    with file.open("rb") as stream:
+        return sum(1 for _, line in _lines(stream) if line.strip())
+
+
+def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Give place and text of the lines, of one that is too long only its beginning: a file may be one without end."""
+    place = 0
+    while text := stream.readline(MAX_LINE):
+        length = len(text)
+        rest = text
+        while len(rest) == MAX_LINE and not rest.endswith(b"\n"):
+            rest = stream.readline(MAX_LINE)
+            length += len(rest)
+        yield place, text
+        place += length
+
+
+def _read_key(text: bytes) -> tuple[bytes, str, str]:
+    """A line's digest, its dose and its site; "" where there is none."""
+    try:
+        document = json.loads(text)
+        return body_digest(document), _id_in(document, "dose_id"), _id_in(document, "site_id")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return body_digest(text.decode("latin-1")), "", ""
+
+
+def _id_in(document: Any, name: str) -> str:
+    found = document.get(name)
+    if not isinstance(found, str):
+        return ""
+    found.encode()  # half of a surrogate pair can be written in JSON, and nowhere else
+    return found

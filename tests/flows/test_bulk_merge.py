@@ -1,0 +1,101 @@
+"""Single papers put together by site: each in one file, once, whatever is added, mended, lost or cut short."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pikepdf
+import pytest
+from printsvc_bulk_harness import TextDrawer, events, told
+
+from printsvc.domain.form import FormId, PageData
+from printsvc.flows import bulkrun
+from printsvc.flows.bulkrun import ISSUED, merge_by_site
+from printsvc.render.draw import Drawn, Way
+from printsvc.store.bulkledger import BulkLedger
+
+
+def small_pdf(text: str) -> bytes:
+    """Two pages that say so."""
+    target = io.BytesIO()
+    with pikepdf.new() as document:
+        for _ in range(2):
+            page = document.add_blank_page()
+            page.obj.Contents = document.make_stream(text.encode())
+            page.obj.Resources = pikepdf.Dictionary()
+        document.save(target, deterministic_id=True)
+    return target.getvalue()
+
+
+@pytest.fixture
+def merge(issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Any]], Path]:
+    """`merge(lines)`: a run over these lines, and what it wrote put together, eight papers in a file."""
+
+    def draw_all(drawer: TextDrawer, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn]:
+        for page in pages:
+            yield Drawn(small_pdf(page["uvci"]), Way.STAMP)
+
+    monkeypatch.setattr(TextDrawer, "draw_all", draw_all)
+    monkeypatch.setattr(bulkrun, "PRINT_FILE_PAPERS", 8)
+
+    def done(lines: list[Any]) -> Path:
+        folder = issue(lines)
+        with contextlib.closing(BulkLedger(folder)) as ledger:
+            merge_by_site(ledger, folder, workers=1)
+        return folder
+
+    return done
+
+
+def pages_of(folder: Path) -> dict[str, list[str]]:
+    """What each page says, by file."""
+    found = {}
+    for path in sorted((folder / "merged").glob("*.pdf")):
+        with pikepdf.open(path) as document:
+            found[f"merged/{path.name}"] = [page.obj.Contents.read_bytes().decode() for page in document.pages]
+    return found
+
+
+def check(folder: Path, count: int) -> None:
+    """Every paper is on the page that is told, and on no other."""
+    pages = pages_of(folder)
+    issued = told(folder, ISSUED)
+    assert len(issued) == count
+    assert Counter(text for texts in pages.values() for text in texts) == Counter([one["uvci"] for one in issued] * 2)
+    for one in issued:
+        assert one["print_file"].startswith(f"merged/{one['site_id']}-0")
+        assert pages[one["print_file"]][one["print_page"] - 1] == one["uvci"]
+        assert one["print_page"] % 2 == 1
+
+
+def test_papers_stay_in_the_file_they_are_in(merge: Callable[[list[Any]], Path]) -> None:
+    lines = events(50)
+    wrong = dict(lines[4], lot=7)
+    folder = merge([*lines[:4], wrong, *lines[5:40]])
+    check(folder, 39)
+    before = {path: path.read_bytes() for path in (folder / "merged").iterdir()}
+    merge(lines)  # one is mended, ten are added
+    check(folder, 50)
+    assert all(path.read_bytes() == body for path, body in before.items())
+
+
+def test_files_that_are_lost_or_cut_short_are_made_again(merge: Callable[[list[Any]], Path]) -> None:
+    lines = events(60)
+    folder = merge(lines[:50])
+    before = {path: path.read_bytes() for path in sorted((folder / "merged").iterdir())}
+    (gone, empty, short), rest = list(before)[:3], list(before)[3:]
+    assert rest
+    gone.unlink()
+    empty.write_bytes(b"")
+    short.write_bytes(before[short][:-1])
+    (folder / "merged" / "HN-HBT-01-0444.pdf").write_bytes(b"left by a kill")
+    (folder / "merged" / "HN-HBT-01-0001.pdf.printed").write_bytes(b"theirs")
+    merge(lines)
+    assert all(path.read_bytes() == body for path, body in before.items())
+    check(folder, 60)
+    assert (folder / "merged" / "HN-HBT-01-0001.pdf.printed").exists()
