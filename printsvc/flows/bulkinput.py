@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from printsvc.errors import StateError
 from printsvc.flows.bulk import MAX_LINE, Line, LineStatus, body_digest
 from printsvc.store.bulkledger import BulkLedger
+
+_SITE: Final = re.compile(rb'"site_id"\s*:\s*"([^"]*)"')
+_DOSE: Final = re.compile(rb'"dose_id"\s*:\s*"([^"]*)"')
 
 
 class FreshLine(NamedTuple):
@@ -44,25 +48,28 @@ class BulkInput:
         Raises StateError where a line of which something came is not what it was.
         """
         with self._file.open("rb") as stream:
-            for _, one in self._undone(stream):
-                yield one
+            for number, _, text in self._undone(stream):
+                yield self._fresh(number, text)
 
     def by_site(self) -> Iterator[FreshLine]:
         """The same with the lines of a site together, sites in the order of their first lines; lost files by file.
 
         A dose that was in a line before comes last, so that the first line of a dose is the one that gets the paper.
-        The file is read through beforehand: 32 bytes a line are kept, and no text.
+        The file is read through beforehand: 32 bytes a line are kept, and no text. What the lines say is only looked at
+        for their order there, not parsed: where that is mistaken, a file to be printed is less full.
         """
-        places, groups, doses = array("Q"), array("L"), array("q")
-        numbers = array("Q")
-        group_of: dict[tuple[str, str], int] = {}
+        places, numbers, groups, doses = array("Q"), array("Q"), array("L"), array("q")
+        group_of: dict[tuple[str, bytes], int] = {}
         with self._file.open("rb") as stream:
-            for place, one in self._undone(stream):
-                numbers.append(one.line.number)
+            for number, place, text in self._undone(stream):
+                lost = self._lost.get(number, "")
+                site = b"" if lost else _glance(_SITE, text)
+                numbers.append(number)
                 places.append(place)
-                groups.append(group_of.setdefault((one.lost, "" if one.lost else one.site_id), len(group_of)))
+                groups.append(group_of.setdefault((lost, site), len(group_of)))
                 # What is lost is nobody's repetition, and a line without a dose is none either.
-                doses.append(hash(one.dose_id if one.dose_id and not one.lost else (one.line.number,)))
+                dose = b"" if lost else _glance(_DOSE, text)
+                doses.append(hash(dose or (number,)))
             repeats = np.ones(len(doses), dtype=np.bool_)
             repeats[np.unique(np.frombuffer(doses, dtype=np.int64), return_index=True)[1]] = False
             of_group = np.frombuffer(groups, dtype=np.dtype(f"u{groups.itemsize}"))
@@ -70,30 +77,24 @@ class BulkInput:
                 stream.seek(places[at])
                 yield self._fresh(numbers[at], stream.readline(MAX_LINE))
 
-    def _undone(self, stream: BinaryIO) -> Iterator[tuple[int, FreshLine]]:
-        """Give the lines that are to be done, each with its place in the file."""
+    def _undone(self, stream: BinaryIO) -> Iterator[tuple[int, int, bytes]]:
+        """Give number, place in the file and text of the lines that are to be done."""
         known: dict[int, tuple[bytes, str]] = {}
         for number, (place, text) in enumerate(_lines(stream), 1):
             if number % 1000 == 1:
                 known = self._ledger.bodies(number, number + 999)
             if not text.strip():
                 continue
-            one = self._fresh(number, text)
-            if number not in known or (one.lost and known[number][0] == one.body):
-                yield place, one
-            elif known[number][0] == one.body:
-                self.done += 1
-            elif known[number][1] not in (LineStatus.ISSUED, LineStatus.HELD):
-                self._ledger.forget([number])  # it was mended; nothing had come of it
-                yield place, one
-            else:
-                raise StateError(
-                    f"Line {number} is not what it was when this run began, and it is {known[number][1]}: put it back, "
-                    "and add what is new at the end of the file.",
-                    vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({known[number][1]}): "
-                    "hãy trả lại như cũ, và thêm phần mới vào cuối tệp.",
-                    code="other_input",
-                )
+            if number in known:
+                before, status = known[number]
+                if before != _read_key(text)[0]:
+                    if status in (LineStatus.ISSUED, LineStatus.HELD):
+                        raise _is_another(number, status)
+                    self._ledger.forget([number])  # it was mended; nothing had come of it
+                elif number not in self._lost:
+                    self.done += 1
+                    continue
+            yield number, place, text
 
     def _fresh(self, number: int, text: bytes) -> FreshLine:
         return FreshLine(Line(number, text), *_read_key(text), self._lost.get(number, ""))
@@ -116,6 +117,21 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
             length += len(rest)
         yield place, text
         place += length
+
+
+def _glance(member: re.Pattern[bytes], text: bytes) -> bytes:
+    found = member.search(text)
+    return found[1] if found else b""
+
+
+def _is_another(number: int, status: str) -> StateError:
+    return StateError(
+        f"Line {number} is not what it was when this run began, and it is {status}: put it back, and add what is new at "
+        "the end of the file.",
+        vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({status}): hãy trả lại như cũ, và thêm phần "
+        "mới vào cuối tệp.",
+        code="other_input",
+    )
 
 
 def _read_key(text: bytes) -> tuple[bytes, str, str]:
