@@ -126,8 +126,8 @@ def _glance(member: re.Pattern[bytes], text: bytes) -> bytes:
 
 def _is_another(number: int, status: str) -> StateError:
     return StateError(
-        f"Line {number} is not what it was when this run began, and it is {status}: put it back, and add what is new at "
-        "the end of the file.",
+        f"Line {number} is not what it was when this run began, and it is {status}: put it back, and add what is new "
+        "at the end of the file.",
         vi=f"Dòng {number} đã khác so với lúc bắt đầu và đã được xử lý ({status}): hãy trả lại như cũ, và thêm phần "
         "mới vào cuối tệp.",
         code="other_input",
