@@ -106,10 +106,13 @@ def issue(
         run = begin(ledger, wanted)
         setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
         with _progress() as tell:
-            progress = issue_file(file, ledger, setup, workers=workers, tell=tell)
+            progress = issue_file(file, ledger, setup, workers=workers, tell=tell, lists=merge != "site")
+        lost, not_again = progress.lost, len(progress.not_again)
         if merge == "site":
             click.echo("Đang gộp giấy theo điểm tiêm. | Putting the papers of each site together.", err=True)
-            merge_by_site(ledger, folder, workers=workers)
+            merging = merge_by_site(ledger, folder, workers=workers, lost=progress.not_again)
+            lost, not_again = lost + sum(merging), not_again + merging.not_again
+        to_print = [name for name in ledger.files() | ledger.print_files() if name.startswith(f"{MERGED}/")]
         counts, ways_out, unstamped = ledger.counts(), ledger.ways_out(), ledger.unstamped_sites()
     except KeyboardInterrupt:
         click.echo(
@@ -121,17 +124,16 @@ def issue(
     words = [f"{number} {status}" for status, number in sorted(counts.items())]
     click.echo(f"{folder}: " + (", ".join(words) or "no lines"))
     if merge:
-        click.echo(f"to be printed by site: {len(list((folder / MERGED).glob('*.pdf')))} files in {folder / MERGED}")
+        click.echo(f"to be printed by site: {len(to_print)} files in {folder / MERGED}")
     if ways_out:
         reasons = ", ".join(f"{reason} {number}" for reason, number in sorted(ways_out.items()))
         alone = ", each in a file of its own beside them" if merge == "site-only" else ""
         click.echo(f"drawn without the stamp{alone}: {reasons}")
     for site_id, number in unstamped.items() if merge == "site-only" else ():
         click.echo(f"site {site_id}: not one of its {number} papers could be stamped: look at its name in --sites")
-    if progress.lost:
-        click.echo(f"{progress.lost} papers were issued before and their files are gone or cut short: made again "
-                   f"{progress.lost - progress.not_again}, not {progress.not_again}")  # fmt: skip
-    sys.exit(1 if set(counts) - {"issued", "replayed"} or progress.not_again else 0)
+    if lost:
+        click.echo(f"papers whose files were gone or cut short: {lost - not_again} made again, {not_again} not")
+    sys.exit(1 if set(counts) - {"issued", "replayed"} or not_again else 0)
 
 
 def _sites(file: Path | None) -> dict[str, Any]:

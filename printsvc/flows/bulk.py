@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -38,6 +39,14 @@ from printsvc.store.doses import ISSUED, StoredDose
 DEFAULT_AUTHORITY = "SỞ Y TẾ"
 MERGED: Final = "merged"
 MAX_LINE: Final = 1 << 20  # bytes
+ALONE: Final = re.compile(r"[^/]*-[0-9A-F]{32}\.pdf")
+"""Names in MERGED of papers that have a file alone."""
+NOT_AGAIN: Final = {
+    "pointer": "",
+    "code": "not_made_again",
+    "vi": "Giấy này đã cấp nhưng tệp của nó đã mất và không tạo lại được lần này.",
+    "en": "This paper was issued, its file is gone or cut short, and it could not be made again this time.",
+}
 
 
 class Papers(StrEnum):
@@ -137,15 +146,18 @@ class Issuer:
         for line in lines:
             yield results[line.number] if line.number in results else next(issued)
 
-    def issue_together(self, lines: Sequence[Line], number: int) -> Iterator[LineResult]:
+    def issue_together(self, lines: Sequence[Line], number: int, *, exactly: bool = False) -> Iterator[LineResult]:
         """Like `issue_all`, for lines of one site: its papers become the site's print file of that number.
 
-        What WeasyPrint has to draw gets a file of its own.
+        What WeasyPrint has to draw gets a file of its own. `exactly`: the file has all the papers, or is not written.
         """
         results, certified = self._certify(lines)
         form_id = self._run.form.form_id
         pages = [self.page(event, certificate) for _, event, certificate in certified]
         made = self._drawer.stamp_print_file(form_id, pages)
+        if exactly and len(made.first_page) != len(lines):
+            yield from (LineResult(line.number, LineStatus.INVALID, reasons=(NOT_AGAIN,)) for line in lines)
+            return
         if made.pdf:
             file = print_file_name(certified[0][1].site_id, number)
             write_whole(f"{self._folder}/{file}", made.pdf)
@@ -195,7 +207,7 @@ class Issuer:
             return _invalid(line, event, drawn)
         file = file_name(certificate.uvci)
         if self._run.papers is Papers.BY_SITE:  # beside its site's print files, so that it is sent with them
-            file = f"{MERGED}/{event.site_id}-{_opaque_in(certificate.uvci)}.pdf"
+            file = f"{MERGED}/{event.site_id}-{_opaque_in(certificate.uvci)}.pdf"  # see ALONE
         write_whole(f"{self._folder}/{file}", drawn.pdf)
         return _issued(line, event, certificate, drawn, file)
 

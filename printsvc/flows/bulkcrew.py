@@ -14,7 +14,7 @@ from typing import Final
 from printsvc.credential.keys import LocalSigner, open_private_key
 from printsvc.domain.site import Site
 from printsvc.errors import RenderError
-from printsvc.flows.bulk import Draws, Issuer, Line, LineResult, LineStatus, Run
+from printsvc.flows.bulk import NOT_AGAIN, Draws, Issuer, Line, LineResult, LineStatus, Run
 from printsvc.flows.bulkinput import FreshLine
 from printsvc.render.draw import RenderSetup
 from printsvc.render.pool import start_worker, worker_drawer
@@ -46,10 +46,15 @@ MakeExecutor = Callable[[WorkerSetup, int], Executor]
 
 @dataclass(slots=True)
 class Work:
-    """Lines that are with a process, by number; `number` is that of their print file, 0 for none."""
+    """Lines that are with a process, by number; `number` is that of their print file, 0 for none.
+
+    `site` is whose print file it is. It is to have `exactly` these papers where it was lost.
+    """
 
     fresh: dict[int, FreshLine] = field(default_factory=dict)
     number: int = 0
+    site: str = ""
+    exactly: bool = False
     bytes: int = 0
 
     @property
@@ -84,7 +89,7 @@ class Crew:
 
     def submit(self, work: Work) -> None:
         try:
-            self._work[self._executor.submit(_issue, work.lines, work.number)] = work
+            self._work[self._executor.submit(_issue, work.lines, work.number, work.exactly)] = work
         except BrokenExecutor:  # told by the futures, too: there all that was with it is done again
             failed: Future[list[LineResult]] = Future()
             failed.set_exception(BrokenExecutor())
@@ -112,40 +117,41 @@ class Crew:
 
     def _apart(self, work: Work) -> list[LineResult]:
         """Do the work in a process of its own: as it was, for most of it did no harm; else line by line."""
+        with self._new_one() as executor:
+            try:
+                return executor.submit(_issue, work.lines, work.number, work.exactly).result()
+            except BrokenExecutor:
+                pass
+        if work.exactly:
+            return [LineResult(line.number, LineStatus.INVALID, reasons=(NOT_AGAIN,)) for line in work.lines]
+        results = self._one_by_one(work.lines, work.number)
+        if not work.number:
+            return list(results.values())
+        # Each had the print file to itself; now all have it who do no harm, if they do none together either.
+        sound = [line for line in work.lines if CRASHED not in results[line.number].reasons]
+        with self._new_one() as executor:
+            try:
+                results |= {one.number: one for one in executor.submit(_issue, sound, work.number).result()}
+                return list(results.values())
+            except BrokenExecutor:
+                pass
+        return list((results | self._one_by_one(sound, 0)).values())
+
+    def _one_by_one(self, lines: Sequence[Line], number: int) -> dict[int, LineResult]:
+        """The results by line; a line that ends its process has been poison."""
+        results: dict[int, LineResult] = {}
         executor = self._new_one()
         try:
-            try:
-                return executor.submit(_issue, work.lines, work.number).result()
-            except BrokenExecutor:
-                executor.shutdown(wait=True)
-                executor = self._new_one()
-            results: list[LineResult] = []
-            sound: list[Line] = []
-            for line in work.lines:
+            for line in lines:
                 try:
-                    results += executor.submit(_issue, [line], work.number).result()
-                    sound.append(line)
+                    (results[line.number],) = executor.submit(_issue, [line], number).result()
                 except BrokenExecutor:
-                    results.append(LineResult(line.number, LineStatus.INVALID, reasons=(CRASHED,)))
+                    results[line.number] = LineResult(line.number, LineStatus.INVALID, reasons=(CRASHED,))
                     executor.shutdown(wait=True)
                     executor = self._new_one()
-            if work.number:  # each had the print file to itself; now all have it who do no harm
-                together = {one.number: one for one in self._together(executor, sound, work.number)}
-                results = [together.get(one.number, one) for one in results]
-            return results
         finally:
             executor.shutdown(wait=True)
-
-    def _together(self, executor: Executor, lines: Sequence[Line], number: int) -> list[LineResult]:
-        """The lines in one print file; each in a file of its own if they end a process only together."""
-        try:
-            return executor.submit(_issue, lines, number).result()
-        except BrokenExecutor:
-            alone = self._new_one()
-        try:
-            return [one for line in lines for one in alone.submit(_issue, [line], 0).result()]
-        finally:
-            alone.shutdown(wait=True)
+        return results
 
     def _new_one(self) -> Executor:
         """Return one process that is up. Raises RenderError where none comes up: that is no line's fault."""
@@ -196,7 +202,7 @@ def start_issuer(setup: WorkerSetup, drawer: Draws) -> None:
     _issuer = Issuer(setup.run, signer=signer, drawer=drawer, sites=setup.sites, folder=setup.folder)
 
 
-def _issue(lines: Sequence[Line], number: int) -> list[LineResult]:
+def _issue(lines: Sequence[Line], number: int, exactly: bool = False) -> list[LineResult]:
     """In a process: the results of some lines, in a print file of that number, 0 for files of their own.
 
     A line that takes too long ends the process.
@@ -206,7 +212,7 @@ def _issue(lines: Sequence[Line], number: int) -> list[LineResult]:
     assert _issuer is not None, "the process was started by start_issuer"
     in_main_thread = threading.current_thread() is threading.main_thread()
     results: list[LineResult] = []
-    coming = _issuer.issue_together(lines, number) if number else _issuer.issue_all(lines)
+    coming = _issuer.issue_together(lines, number, exactly=exactly) if number else _issuer.issue_all(lines)
     while len(results) < len(lines):
         if in_main_thread:
             signal.setitimer(signal.ITIMER_REAL, _issuer.timeout_s)

@@ -135,8 +135,9 @@ class LineQueue:
             self.given_up += len(work.fresh)
             self.done(work)
             return
+        work.site = group.site
         if group.file:
-            work.number = print_file_place(group.file)[1]
+            work.number, work.exactly = print_file_place(group.file)[1], True
         elif group.numbered:
             work.number = self._free_number(group.site)
         self._ready.append(work)

@@ -6,16 +6,26 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from printsvc.domain.form import FormId
 from printsvc.errors import RenderError, StateError
-from printsvc.flows.bulk import MERGED, LineResult, LineStatus, Papers, Run, print_file_name, write_whole
+from printsvc.flows.bulk import (
+    ALONE,
+    MERGED,
+    NOT_AGAIN,
+    LineResult,
+    LineStatus,
+    Papers,
+    Run,
+    print_file_name,
+    write_whole,
+)
 from printsvc.flows.bulkcrew import CRASHED, Crew, MakeExecutor, WorkerSetup, spawn_workers
 from printsvc.flows.bulkinput import BulkInput, FreshLine
 from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS, LineQueue, print_file_place
@@ -24,6 +34,7 @@ from printsvc.render.merge import merge_papers
 from printsvc.store.bulkledger import BulkLedger
 
 REPORT: Final = "report.ndjson"
+LOST: Final = "lost"  # an outcome of a report that no ledger has
 ISSUED: Final = "issued.ndjson"
 _CALLED: Final = {
     "kid": ("signing key", "khóa ký"),
@@ -47,15 +58,15 @@ _SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {  # a digest of files would
 class Progress:
     """How far a run is: lines that are done, of them in this process (`now`), of `total`.
 
-    `lost` is how many papers had been issued whose file is gone, or cut short; `not_again` how many of these could not
-    be made again.
+    `lost` is how many papers had been issued whose file is gone, or cut short; `not_again` are the lines of those that
+    could not be made again.
     """
 
     total: int
     done: int = 0
     now: int = 0
     lost: int = 0
-    not_again: int = 0
+    not_again: Set[int] = frozenset()
 
 
 def begin(ledger: BulkLedger, wanted: Run) -> Run:
@@ -91,8 +102,11 @@ def issue_file(
     workers: int,
     tell: Callable[[Progress], None],
     make_executor: MakeExecutor | None = None,
+    lists: bool = True,
 ) -> Progress:
     """Bring every line of the file to an end and into the ledger, then write `issued.ndjson` and `report.ndjson`.
+
+    Without `lists` these are left to `merge_by_site`.
 
     Raises StateError where a line is not what it was when the run began, OSError for the file and the folder.
     """
@@ -106,14 +120,12 @@ def issue_file(
     ledger.forget(row["line"] for row in failed)  # it may have been the machine
     by_site = setup.run.papers is Papers.BY_SITE
     if by_site:
-        _remove_unknown_print_files(ledger.files(), setup.folder)
-    remade = 0
+        _remove_unfinished(ledger, setup.folder)
+    still_lost = set(lost)
 
     def enter(results: Sequence[LineResult], fresh: Mapping[int, FreshLine]) -> None:
-        nonlocal remade
-        if not progress.now:  # what these say is over
-            for name in (ISSUED, REPORT):
-                (setup.folder / name).unlink(missing_ok=True)
+        if not progress.now:
+            _take_lists_away(setup.folder)
         # Of a line that is wrong the sender wants to know the dose and the site all the same.
         named = [
             replace(one, dose_id=one.dose_id or line.dose_id, site_id=one.site_id or line.site_id)
@@ -125,7 +137,7 @@ def issue_file(
         again = [one for one in named if fresh[one.number].lost and one.status is LineStatus.ISSUED]
         if again:
             ledger.replace([_row(one, fresh[one.number].body) for one in again])
-        remade += len(again)
+        still_lost.difference_update(one.number for one in again)
         progress.done += len(results)
         progress.now += len(results)
         tell(replace(progress, done=progress.done + source.done))
@@ -141,6 +153,8 @@ def issue_file(
     with Crew(setup, workers, make_executor or spawn_workers) as crew:
         while True:
             while crew.has_place and (work := queue.next_work()) is not None:
+                if work.number:
+                    ledger.begin_files([print_file_name(work.site, work.number)])
                 crew.submit(work)
             if not crew.busy:
                 break
@@ -148,17 +162,18 @@ def issue_file(
                 enter(results, work.fresh)
                 queue.done(work)
     if by_site:
-        _remove_unknown_print_files(ledger.files(), setup.folder)
-    write_reports(ledger, setup.folder)
+        _remove_unfinished(ledger, setup.folder)
     progress.done += source.done + queue.given_up
-    progress.not_again = len(lost) - remade
+    progress.not_again = frozenset(still_lost)
+    if lists:
+        write_reports(ledger, setup.folder, progress.not_again)
     if queue.given_up:
         tell(progress)
     return progress
 
 
-def write_reports(ledger: BulkLedger, folder: Path) -> None:
-    """Write what was issued, and what was not and why; whole or not at all."""
+def write_reports(ledger: BulkLedger, folder: Path, lost: Set[int] = frozenset()) -> None:
+    """Write what was issued, and what was not and why; whole or not at all. `lost` are issued and not there."""
     names = ("line", "dose_id", "site_id", "uvci", "file", "page")
     _write_lines(
         folder / ISSUED,
@@ -167,34 +182,47 @@ def write_reports(ledger: BulkLedger, folder: Path) -> None:
             for row in ledger.rows(LineStatus.ISSUED)
         ),
     )
-    others = [status for status in LineStatus if status is not LineStatus.ISSUED]
     _write_lines(
         folder / REPORT,
         (
             {"line": row["line"], "dose_id": row["dose_id"] or None, "site_id": row["site_id"] or None}
+            | {"outcome": LOST, "reasons": [NOT_AGAIN]}
+            if row["line"] in lost
+            else {"line": row["line"], "dose_id": row["dose_id"] or None, "site_id": row["site_id"] or None}
             | {"outcome": row["status"], "reasons": json.loads(row["reasons"])}
-            for row in ledger.rows(*others)
+            for row in ledger.rows(*LineStatus)
+            if row["status"] != LineStatus.ISSUED or row["line"] in lost
         ),
     )
 
 
-def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int) -> None:
+class Merging(NamedTuple):
+    """Of print files that were gone or cut short: papers that were put together again, and those that were not."""
+
+    again: int
+    not_again: int
+
+
+def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int, lost: Set[int] = frozenset()) -> Merging:
     """Put each site's papers, in the order of the file, into `merged/SITE-0001.pdf` and so on, 500 in each.
 
     A paper that is in such a file stays in it, so that none is ever in two: what came later gets further files. One
-    that is gone, or not whole, is made again with the papers it had. Raises RenderError where a paper cannot be merged.
+    that is gone, or not whole, is made again with the papers it had, if none of these is `lost`. Then write the lists.
+    Raises RenderError where a paper cannot be merged.
     """
-    papers: dict[str, dict[int, Path]] = {}
+    gone: dict[str, dict[int, Path]] = {}
     later: dict[str, dict[int, Path]] = {}
     for row in sorted(ledger.rows(LineStatus.ISSUED), key=lambda row: (row["print_page"] or 0, row["line"])):
         paper = folder / row["file"]
-        if row["print_file"] is None:
+        if row["print_file"] is not None:
+            if not _is_whole(folder / row["print_file"], row["print_size"]):
+                gone.setdefault(row["print_file"], {})[row["line"]] = paper
+        elif row["line"] not in lost:
             later.setdefault(row["site_id"], {})[row["line"]] = paper
-        elif not _is_whole(folder / row["print_file"], row["print_size"]):
-            papers.setdefault(row["print_file"], {})[row["line"]] = paper
-    known = ledger.print_files()
-    _remove_unknown_print_files(known, folder)
-    taken = {print_file_place(file) for file in known}
+    _remove_unfinished(ledger, folder)
+    due = {file: papers for file, papers in gone.items() if lost.isdisjoint(papers)}
+    again = sum(map(len, due.values()))
+    taken = {print_file_place(file) for file in ledger.print_files()}
     for site_id, mine in sorted(later.items()):
         lines = list(mine)
         number = 1
@@ -203,16 +231,22 @@ def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int) -> None:
                 number += 1
             taken.add((site_id.casefold(), number))
             chosen = lines[start : start + PRINT_FILE_PAPERS]
-            papers[print_file_name(site_id, number)] = {line: mine[line] for line in chosen}
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
-        done = {
-            executor.submit(_merge, folder / file, list(mine.values())): (file, mine) for file, mine in papers.items()
-        }
-        for future in as_completed(done):
-            file, mine = done[future]
-            size, first_pages = future.result()
-            ledger.enter_print_file(file, size, dict(zip(mine, first_pages, strict=True)))
-    write_reports(ledger, folder)
+            due[print_file_name(site_id, number)] = {line: mine[line] for line in chosen}
+    if due:
+        _take_lists_away(folder)
+        ledger.begin_files(due)
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
+            done = {
+                executor.submit(_merge, folder / file, list(papers.values())): (file, papers)
+                for file, papers in due.items()
+            }
+            for future in as_completed(done):
+                file, papers = done[future]
+                size, first_pages = future.result()
+                ledger.enter_print_file(file, size, dict(zip(papers, first_pages, strict=True)))
+        ledger.end_files()
+    write_reports(ledger, folder, lost)
+    return Merging(again, sum(map(len, gone.values())) - again)
 
 
 def _merge(target: Path, papers: Sequence[Path]) -> tuple[int, Sequence[int]]:
@@ -221,29 +255,31 @@ def _merge(target: Path, papers: Sequence[Path]) -> tuple[int, Sequence[int]]:
     return len(merged.pdf), merged.first_pages
 
 
-def _remove_unknown_print_files(known: set[str], folder: Path) -> None:
+def _remove_unfinished(ledger: BulkLedger, folder: Path) -> None:
     """What was written and not entered before a kill is written again, perhaps with other papers under other names.
 
-    Only what has a name as print files have, whole or half written: others may have put something beside them.
+    Nothing else: others may have put something beside it.
     """
+    known = ledger.files()
+    for name in ledger.end_files():
+        (folder / name).unlink(missing_ok=True)
+        (folder / f"{name}.new").unlink(missing_ok=True)
     for file in (folder / MERGED).glob("*.pdf*"):
         name = f"{MERGED}/{file.name.removesuffix('.new')}"
-        if print_file_place(name)[1] and f"{MERGED}/{file.name}" not in known:
+        if f"{MERGED}/{file.name}" not in known and (ALONE.fullmatch(file.name.removesuffix(".new")) or name in known):
             file.unlink()
+
+
+def _take_lists_away(folder: Path) -> None:
+    """What they say is over."""
+    for name in (ISSUED, REPORT):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _lost_papers(ledger: BulkLedger, folder: Path) -> dict[int, str]:
     """The lines whose paper the ledger has and the disk has not, or not whole (power was cut), and its file."""
-    whole: dict[str, bool] = {}
-    lost = {}
-    for row in ledger.rows(LineStatus.ISSUED):
-        file = row["file"]
-        if file not in whole:
-            whole.clear()  # papers of a file mostly come one after the other
-            whole[file] = _is_whole(folder / file, row["size"])
-        if not whole[file]:
-            lost[row["line"]] = file
-    return lost
+    lost = ledger.lost_files(lambda file, size: _is_whole(folder / file, size))
+    return {row["line"]: row["file"] for row in ledger.rows(LineStatus.ISSUED) if row["file"] in lost} if lost else {}
 
 
 def _is_whole(file: Path, size: int) -> bool:

@@ -6,7 +6,7 @@ A line is in it when all that it brought about is on disk; what is not in it is 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ CREATE UNIQUE INDEX one_answer_a_dose ON lines (dose_id) WHERE status IN ('issue
 CREATE UNIQUE INDEX one_line_a_uvci ON lines (uvci) WHERE uvci <> '';
 CREATE INDEX lines_of_a_site ON lines (site_id, line) WHERE status = 'issued';
 """
-# Where single papers are once more, in files to be printed; of which size these are.
+# Where single papers are once more, in files to be printed, and of which size these are; files that are being written.
 _MERGED: Final = """
 CREATE TABLE merged (
     line INTEGER PRIMARY KEY REFERENCES lines (line),
@@ -43,6 +43,7 @@ CREATE TABLE merged (
     print_size INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX papers_of_a_print_file ON merged (print_file, print_page);
+CREATE TABLE begun (print_file TEXT PRIMARY KEY) STRICT;
 """
 _SINCE: Final = {  # what each format has and the one before had not
     2: "ALTER TABLE lines ADD COLUMN page INTEGER NOT NULL DEFAULT 1;",
@@ -136,6 +137,21 @@ class BulkLedger:
     def files(self) -> set[str]:
         """Return the names of all files that papers are in."""
         return {file for (file,) in self._execute("SELECT DISTINCT file FROM lines WHERE file <> ''")}
+
+    def begin_files(self, files: Iterable[str]) -> None:
+        """Store that these files are going to be written: what is there and not entered after a kill is nothing."""
+        self._all("INSERT OR IGNORE INTO begun VALUES (?)", [(file,) for file in files])
+
+    def end_files(self) -> set[str]:
+        """Return the files that were begun and not entered, and forget all that were begun."""
+        begun = {file for (file,) in self._execute("SELECT print_file FROM begun")}
+        self._all("DELETE FROM begun WHERE print_file = ?", [(file,) for file in begun])
+        return begun - self.files() - self.print_files()
+
+    def lost_files(self, is_whole: Callable[[str, int], bool]) -> set[str]:
+        """Return the files of papers of which `is_whole`, given the size that one has, is not true of every paper."""
+        query = "SELECT file, min(size), max(size) FROM lines WHERE file <> '' GROUP BY file"
+        return {file for file, least, most in self._execute(query) if least != most or not is_whole(file, most)}
 
     def print_files(self) -> set[str]:
         """Return the names of the files that single papers are in once more, to be printed."""

@@ -87,6 +87,7 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Here, "kill_after", 10**9)
     monkeypatch.setattr(Here, "kills", True)
     monkeypatch.setattr(Here, "comes_up", True)
+    monkeypatch.setattr(Here, "most_lines", 10**9)
 
 
 @pytest.fixture

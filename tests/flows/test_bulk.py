@@ -309,7 +309,7 @@ def test_a_folder_of_an_earlier_version_is_gone_on_with(issue: Callable[..., Pat
     folder = issue(lines[:20])
     before = papers(folder)
     with contextlib.closing(sqlite3.connect(folder / "ledger.db")) as ledger:
-        ledger.executescript(f"DROP TABLE merged; PRAGMA user_version = {version}")
+        ledger.executescript(f"DROP TABLE merged; DROP TABLE begun; PRAGMA user_version = {version}")
         if version == 1:
             ledger.executescript("ALTER TABLE lines DROP COLUMN page; DELETE FROM run WHERE name = 'papers'")
     issue(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from printsvc_bulk_harness import Here, events, papers, told
+from printsvc_bulk_harness import Here, TextDrawer, events, papers, told
 
+from printsvc.domain.form import FormId, PageData
 from printsvc.errors import StateError
 from printsvc.flows import bulkqueue
 from printsvc.flows.bulk import Line, Papers, Run
 from printsvc.flows.bulkqueue import FreshLine, LineQueue
 from printsvc.flows.bulkrun import ISSUED
+from printsvc.render.draw import PrintFile
 
 
 @pytest.fixture
@@ -79,7 +81,8 @@ def test_a_run_that_is_cut_short_prints_no_paper_twice(
     with pytest.raises(KeyboardInterrupt):
         issue(lines, wanted=by_site)
     Here.kill_after = 10**9
-    (tmp_path / "out" / "merged" / "HN-HBT-01-0009.pdf.new").write_bytes(b"%PDF")
+    known = sorted((tmp_path / "out" / "merged").glob("*.pdf"))
+    known[0].with_name(known[0].name + ".new").write_bytes(b"%PDF")
     monkeypatch.setattr(bulkqueue, "PRINT_FILE_PAPERS", 60)  # so that other papers meet in a file
     folder = issue(lines, wanted=by_site)
     check_all_are_there_once(folder, lines)
@@ -157,14 +160,89 @@ def test_a_lost_file_whose_lines_are_not_all_given_is_not_made(
 def test_what_others_put_beside_print_files_stays(issue: Callable[..., Path], by_site: Run) -> None:
     lines = events(40)
     folder = issue(lines, wanted=by_site)
-    theirs = ["HN-HBT-01-0001.pdf.printed", "HN-HBT-01-0001-copy.pdf", "HN-HBT-01-0001.pdf.sent-2021-11-27"]
+    theirs = {"HN-HBT-01-0001.pdf.printed", "HN-HBT-01-0001-copy.pdf", "HN-HBT-01-0077.pdf", "list-20211127.pdf"}
     for name in theirs:
         (folder / "merged" / name).write_bytes(b"theirs")
-    (folder / "merged" / "HN-HBT-01-0077.pdf").write_bytes(b"left by a kill")
     issue(lines, wanted=by_site)
-    there = {path.name for path in (folder / "merged").iterdir()}
-    assert there >= set(theirs)
-    assert "HN-HBT-01-0077.pdf" not in there
+    assert theirs <= {path.name for path in (folder / "merged").iterdir()}
+
+
+def test_a_lost_file_is_made_again_with_all_its_papers_or_not_at_all(issue: Callable[..., Path], by_site: Run) -> None:
+    """A line that ends its process this time must not leave the others on pages that are not theirs."""
+    lines = events(60)
+    lines[20]["person"]["address"] = "KILLS"
+    Here.kills = False
+    folder = issue(lines, wanted=by_site)
+    before = papers(folder)
+    name = next(one["file"] for one in told(folder, ISSUED) if one["line"] == 21)
+    (folder / name).unlink()
+    Here.kills = True
+    for _ in range(2):
+        issue(lines, wanted=by_site)
+        assert papers(folder) == {file: body for file, body in before.items() if file != name}
+        lost = [one for one in told(folder) if one["outcome"] == "lost"]
+        assert [one["line"] for one in lost] == [one["line"] for one in told(folder, ISSUED) if one["file"] == name]
+        assert {one["reasons"][0]["code"] for one in lost} == {"not_made_again"}
+    Here.kills = False
+    issue(lines, wanted=by_site)
+    assert papers(folder) == before
+    assert told(folder) == []
+
+
+def test_a_lost_file_of_which_a_paper_cannot_be_stamped_any_more_is_not_made(
+    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = events(60)
+    folder = issue(lines, wanted=by_site)
+    before = papers(folder)
+    name = next(one["file"] for one in told(folder, ISSUED) if not has_file_alone(one))
+    (folder / name).unlink()
+    stamp = TextDrawer.stamp_print_file
+
+    def without_the_last(drawer: TextDrawer, form_id: FormId, pages: Sequence[PageData]) -> PrintFile:
+        return stamp(drawer, form_id, pages[:-1])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TextDrawer, "stamp_print_file", without_the_last)
+        issue(lines, wanted=by_site)
+    assert papers(folder) == {file: body for file, body in before.items() if file != name}
+    issue(lines, wanted=by_site)
+    assert papers(folder) == before
+
+
+def test_a_line_that_kills_when_all_have_files_alone_is_told(issue: Callable[..., Path], by_site: Run) -> None:
+    lines = [line | {"site_id": "HN-HBT-01"} for line in events(30)]
+    lines[7]["person"]["address"] = "KILLS"
+    Here.most_lines = 1
+    folder = issue(lines, wanted=by_site)
+    assert [(one["line"], one["reasons"][0]["code"]) for one in told(folder)] == [(8, "render_crashed")]
+    check_all_are_there_once(folder, [*lines[:7], *lines[8:]])
+
+
+def test_a_run_that_is_cut_short_among_files_alone_prints_no_paper_twice(
+    issue: Callable[..., Path], by_site: Run
+) -> None:
+    lines = [line | {"site_id": "HN-HBT-01"} for line in events(30)]
+    Here.most_lines, Here.kill_after = 1, 60
+    with pytest.raises(KeyboardInterrupt):
+        issue(lines, wanted=by_site)
+    Here.most_lines, Here.kill_after = 10**9, 10**9
+    check_all_are_there_once(issue(lines, wanted=by_site), lines)
+
+
+@pytest.mark.parametrize("second", ["dose_id", "dose\\u005fid"])
+def test_of_a_dose_that_comes_again_the_first_sound_line_counts(
+    issue: Callable[..., Path], by_site: Run, second: str
+) -> None:
+    """In the order of the file, not of the sites."""
+    first, dose = (line | {"site_id": "S-A"} for line in events(2))
+    wrong = dose | {"lot": 7}
+    elsewhere = dose | {"site_id": "S-B"}
+    at_the_first = json.dumps(dose).replace('"dose_id"', f'"{second}"').encode()
+    folder = issue([first, wrong, elsewhere, at_the_first], wanted=by_site)
+    assert [one["line"] for one in told(folder, ISSUED)] == [1, 3]
+    assert [(one["line"], one["outcome"]) for one in told(folder)] == [(2, "invalid"), (4, "conflict")]
+    assert "line 3 " in told(folder)[1]["reasons"][0]["en"]
 
 
 def test_files_are_full_however_sites_come(
@@ -182,12 +260,10 @@ def test_files_are_full_however_sites_come(
     check_all_are_there_once(folder, lines)
 
 
-def test_lines_that_do_harm_only_together_get_files_alone(
-    issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_that_do_harm_only_together_get_files_alone(issue: Callable[..., Path], by_site: Run) -> None:
     """As where there is not the memory for five hundred papers at once."""
     lines = [line | {"site_id": "HN-HBT-01"} for line in events(30)]
-    monkeypatch.setattr(Here, "most_lines", 1)
+    Here.most_lines = 1
     folder = issue(lines, wanted=by_site)
     assert all(map(has_file_alone, told(folder, ISSUED)))
     check_all_are_there_once(folder, lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ def small_pdf(text: str) -> bytes:
 
 
 @pytest.fixture
-def merge(issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[[list[Any]], Path]:
-    """`merge(lines)`: a run over these lines, and what it wrote put together, eight papers in a file."""
+def merge(issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """`merge(lines, lost)`: a run over these lines, and what it wrote put together, eight papers in a file."""
 
     def draw_all(drawer: TextDrawer, form_id: FormId, pages: Sequence[PageData]) -> Iterator[Drawn]:
         for page in pages:
@@ -43,10 +43,11 @@ def merge(issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callab
     monkeypatch.setattr(TextDrawer, "draw_all", draw_all)
     monkeypatch.setattr(bulkrun, "PRINT_FILE_PAPERS", 8)
 
-    def done(lines: list[Any]) -> Path:
+    def done(lines: list[Any], lost: Set[int] = frozenset()) -> Path:
         folder = issue(lines)
         with contextlib.closing(BulkLedger(folder)) as ledger:
-            merge_by_site(ledger, folder, workers=1)
+            not_again = merge_by_site(ledger, folder, workers=1, lost=lost).not_again
+        assert not_again == 0 or lost
         return folder
 
     return done
@@ -73,7 +74,7 @@ def check(folder: Path, count: int) -> None:
         assert one["print_page"] % 2 == 1
 
 
-def test_papers_stay_in_the_file_they_are_in(merge: Callable[[list[Any]], Path]) -> None:
+def test_papers_stay_in_the_file_they_are_in(merge: Callable[..., Path]) -> None:
     lines = events(50)
     wrong = dict(lines[4], lot=7)
     folder = merge([*lines[:4], wrong, *lines[5:40]])
@@ -84,7 +85,7 @@ def test_papers_stay_in_the_file_they_are_in(merge: Callable[[list[Any]], Path])
     assert all(path.read_bytes() == body for path, body in before.items())
 
 
-def test_files_that_are_lost_or_cut_short_are_made_again(merge: Callable[[list[Any]], Path]) -> None:
+def test_files_that_are_lost_or_cut_short_are_made_again(merge: Callable[..., Path]) -> None:
     lines = events(60)
     folder = merge(lines[:50])
     before = {path: path.read_bytes() for path in sorted((folder / "merged").iterdir())}
@@ -93,9 +94,37 @@ def test_files_that_are_lost_or_cut_short_are_made_again(merge: Callable[[list[A
     gone.unlink()
     empty.write_bytes(b"")
     short.write_bytes(before[short][:-1])
-    (folder / "merged" / "HN-HBT-01-0444.pdf").write_bytes(b"left by a kill")
     (folder / "merged" / "HN-HBT-01-0001.pdf.printed").write_bytes(b"theirs")
     merge(lines)
     assert all(path.read_bytes() == body for path, body in before.items())
     check(folder, 60)
     assert (folder / "merged" / "HN-HBT-01-0001.pdf.printed").exists()
+
+
+def test_what_a_killed_merge_left_is_made_again(merge: Callable[..., Path]) -> None:
+    lines = events(30)
+    folder = merge(lines[:20])
+    with contextlib.closing(BulkLedger(folder)) as ledger:
+        ledger.begin_files(["merged/HN-HBT-01-0009.pdf"])
+    (folder / "merged" / "HN-HBT-01-0009.pdf").write_bytes(b"of a kill")
+    merge(lines)
+    check(folder, 30)
+
+
+def test_a_paper_that_is_gone_keeps_no_others_from_the_printer(merge: Callable[..., Path]) -> None:
+    lines = events(40)
+    folder = merge(lines[:20])
+    before = {path: path.read_bytes() for path in (folder / "merged").iterdir()}
+    in_a_file = told(folder, ISSUED)[3]
+    (folder / in_a_file["print_file"]).unlink()
+    (folder / in_a_file["file"]).unlink()
+    merge([b"" if number == 3 else line for number, line in enumerate(lines)], {4})
+    there = pages_of(folder)
+    assert in_a_file["print_file"] not in there
+    issued = [one for one in told(folder, ISSUED) if one["print_file"] != in_a_file["print_file"]]
+    assert all(there[one["print_file"]][one["print_page"] - 1] == one["uvci"] for one in issued)
+    assert {one["line"] for one in told(folder, ISSUED)} == set(range(1, 41))
+    assert [(one["line"], one["outcome"]) for one in told(folder)] == [(4, "lost")]
+    merge(lines)
+    check(folder, 40)
+    assert all(path.read_bytes() == body for path, body in before.items())
