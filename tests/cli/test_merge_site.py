@@ -68,7 +68,9 @@ def uvcis_of(merged: bytes) -> list[str]:
     found = []
     with pypdfium2.PdfDocument(merged) as document:
         for page in document:
-            texts = {code.text for code in zxingcpp.read_barcodes(page.render(scale=200 / 72, grayscale=True).to_pil())}
+            picture = page.render(scale=200 / 72, grayscale=True).to_pil()
+            # Asked for every kind of code, it sees a Codabar of a few bars in the modules of one QR in thousands.
+            texts = {code.text for code in zxingcpp.read_barcodes(picture, formats=zxingcpp.BarcodeFormat.QRCode)}
             assert len(texts) == 1, "the codes of a page are one"
             found.append(decode_hcert(texts.pop()).payload["v"][0]["ci"])
     return found
