@@ -18,6 +18,8 @@ from printsvc.store.bulkledger import BulkLedger
 _SITE: Final = re.compile(rb'"site_id"\s*:\s*"([^"]*)"')
 _DOSE: Final = re.compile(rb'"dose_id"\s*:\s*"([^"]*)"')
 
+_HIDDEN: Final = re.compile(rb"\\u00[0-7]")  # a letter of a name may be written so
+
 
 class FreshLine(NamedTuple):
     """A line that is to be done, the digest of its body, its dose and site ("" where there is none).
@@ -118,8 +120,9 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _glance(text: bytes) -> tuple[str, str]:
-    """A line's dose and site, without parsing it where it can be seen: its parts are parsed when its turn comes."""
-    if b"\\" not in text and len(doses := _DOSE.findall(text)) == len(sites := _SITE.findall(text)) == 1:
+    """A line's dose and site, without parsing it where they can be seen: it is parsed when its turn comes."""
+    doses, sites = _DOSE.findall(text), _SITE.findall(text)
+    if len(doses) == len(sites) == 1 and not _HIDDEN.search(text) and b"\\" not in doses[0] + sites[0]:
         return doses[0].decode("utf-8", "replace"), sites[0].decode("utf-8", "replace")
     _, dose_id, site_id = _read_key(text)
     return dose_id, site_id

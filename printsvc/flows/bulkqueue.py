@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from printsvc.flows.bulk import LineResult, LineStatus, Papers
@@ -29,7 +30,7 @@ class _Group(NamedTuple):
 
 
 class LineQueue:
-    """Takes lines from `source`; `find_dose` gives the line that a dose's answer comes from, and its body's digest.
+    """Takes lines from `source`; `find_doses` gives the line that a dose's answer comes from, and its body's digest.
 
     What only repeats a dose that is done is entered at once. For print files the lines of a site are to follow one
     another, as do those of a lost file; `files` are the names of all that papers are in, `lost` how many papers were in
@@ -41,14 +42,14 @@ class LineQueue:
         source: Iterator[FreshLine],
         papers: Papers,
         *,
-        find_dose: Callable[[str], tuple[int, bytes] | None],
+        find_doses: Callable[[Collection[str]], Mapping[str, tuple[int, bytes]]],
         enter: Enter,
         files: set[str],
         lost: Mapping[str, int],
     ) -> None:
         self._source = source
         self._by_site = papers is Papers.BY_SITE
-        self._find_dose = find_dose
+        self._find_doses = find_doses
         self._enter = enter
         # Sites that differ in capitals alone share their numbers: on many a disk their files would have one name.
         self._taken = {print_file_place(file) for file in files}
@@ -77,29 +78,31 @@ class LineQueue:
         rows: list[LineResult] = []
         repeated: dict[int, FreshLine] = {}
         moved = False
-        waiting = len(self._deferred)
-        for _ in range(waiting + BLOCK):
-            if waiting:
-                waiting -= 1
-                one: FreshLine | None = self._deferred.popleft()
-            elif self._ready:
-                break
-            else:
-                one = next(self._source, None)
-            if one is None:
-                break
+        lines = [*self._deferred, *self._take()]
+        self._deferred.clear()
+        known = self._find_doses({one.dose_id for one in lines if one.dose_id and not one.lost})
+        for one in lines:
             if one.dose_id in self._under_way:  # what becomes of the first one decides what this one is
                 self._deferred.append(one)
                 continue
             moved = True
-            if one.dose_id and not one.lost and (before := self._find_dose(one.dose_id)) is not None:
-                rows.append(_repetition(one, *before))
+            if one.dose_id in known and not one.lost:
+                rows.append(_repetition(one, *known[one.dose_id]))
                 repeated[one.line.number] = one
             else:
                 self._put(one)
         if rows:
             self._enter(rows, repeated)
         return moved
+
+    def _take(self) -> Iterator[FreshLine]:
+        """Take some lines from the source: a block, if they are not too long."""
+        size = 0
+        for one in islice(self._source, BLOCK):
+            yield one
+            size += len(one.line.text)
+            if size > _MOST_BYTES:
+                return
 
     def _put(self, one: FreshLine) -> None:
         """Put it with the others of its site."""

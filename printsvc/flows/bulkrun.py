@@ -128,7 +128,9 @@ def issue_file(
             _take_lists_away(setup.folder)
         # Of a line that is wrong the sender wants to know the dose and the site all the same.
         named = [
-            replace(one, dose_id=one.dose_id or line.dose_id, site_id=one.site_id or line.site_id)
+            one
+            if one.dose_id and one.site_id
+            else replace(one, dose_id=one.dose_id or line.dose_id, site_id=one.site_id or line.site_id)
             for one in results
             for line in [fresh[one.number]]
         ]
@@ -145,7 +147,7 @@ def issue_file(
     queue = LineQueue(
         source.by_site() if by_site else source.in_order(),
         setup.run.papers,
-        find_dose=ledger.find_dose,
+        find_doses=ledger.find_doses,
         enter=enter,
         files=ledger.files(),
         lost=Counter(lost.values()),
@@ -290,7 +292,7 @@ def _is_whole(file: Path, size: int) -> bool:
 
 
 def _row(result: LineResult, body: bytes) -> list[Any]:
-    reasons = json.dumps([dict(reason) for reason in result.reasons], ensure_ascii=False)
+    reasons = json.dumps([dict(reason) for reason in result.reasons], ensure_ascii=False) if result.reasons else "[]"
     known = [
         result.dose_id,
         result.site_id,

@@ -6,7 +6,7 @@ A line is in it when all that it brought about is on disk; what is not in it is 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +50,8 @@ _SINCE: Final = {  # what each format has and the one before had not
     3: _MERGED,
 }
 COLUMNS: Final = "line, body, status, dose_id, site_id, uvci, file, size, page, way, way_out, reasons"
+
+_MOST_VALUES: Final = 500  # of one statement
 
 
 class BulkLedger:
@@ -109,11 +111,19 @@ class BulkLedger:
         query = "SELECT line, body, status FROM lines WHERE line BETWEEN ? AND ?"
         return {line: (bytes(body), status) for line, body, status in self._execute(query, (first, last))}
 
-    def find_dose(self, dose_id: str) -> tuple[int, bytes] | None:
-        """Return the line that the dose's answer comes from, and the digest of its body."""
-        query = "SELECT line, body FROM lines WHERE dose_id = ? AND status IN ('issued', 'held')"
-        row = self._execute(query, (dose_id,)).fetchone()
-        return None if row is None else (row[0], bytes(row[1]))
+    def find_doses(self, dose_ids: Collection[str]) -> dict[str, tuple[int, bytes]]:
+        """Return, by dose, the line that its answer comes from and the digest of its body; nothing for the others."""
+        found: dict[str, tuple[int, bytes]] = {}
+        wanted = list(dose_ids)
+        for start in range(0, len(wanted), _MOST_VALUES):
+            some = wanted[start : start + _MOST_VALUES]
+            marks = ", ".join("?" * len(some))
+            query = (
+                f"SELECT dose_id, line, body FROM lines WHERE dose_id IN ({marks}) "  # noqa: S608 - our own words
+                "AND status IN ('issued', 'held')"
+            )
+            found |= {dose_id: (line, bytes(body)) for dose_id, line, body in self._execute(query, some)}
+        return found
 
     def forget(self, lines: Iterable[int]) -> None:
         """Take lines out, so that they are done again."""

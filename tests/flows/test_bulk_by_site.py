@@ -339,7 +339,7 @@ def test_the_queue_gives_every_line_once(sites: list[int], full: int, doses: int
         queue = LineQueue(
             iter(lines),
             Papers.BY_SITE,
-            find_dose=known.get,
+            find_doses=lambda ids: {dose_id: known[dose_id] for dose_id in ids if dose_id in known},
             enter=lambda results, _: ended.extend(one.number for one in results),
             files={"merged/S1-0002.pdf", "merged/s2-0001.pdf", "ab/CD.pdf"},
             lost={},
