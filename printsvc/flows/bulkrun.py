@@ -121,6 +121,7 @@ def issue_file(
     by_site = setup.run.papers is Papers.BY_SITE
     if by_site:
         _remove_unfinished(ledger, setup.folder)
+        _remove_unknown_alone(ledger, setup.folder)
     still_lost = set(lost)
 
     def enter(results: Sequence[LineResult], fresh: Mapping[int, FreshLine]) -> None:
@@ -184,15 +185,17 @@ def write_reports(ledger: BulkLedger, folder: Path, lost: Set[int] = frozenset()
             for row in ledger.rows(LineStatus.ISSUED)
         ),
     )
+    told = [status for status in LineStatus if status is not LineStatus.ISSUED or lost]
     _write_lines(
         folder / REPORT,
         (
             {"line": row["line"], "dose_id": row["dose_id"] or None, "site_id": row["site_id"] or None}
-            | {"outcome": LOST, "reasons": [NOT_AGAIN]}
-            if row["line"] in lost
-            else {"line": row["line"], "dose_id": row["dose_id"] or None, "site_id": row["site_id"] or None}
-            | {"outcome": row["status"], "reasons": json.loads(row["reasons"])}
-            for row in ledger.rows(*LineStatus)
+            | (
+                {"outcome": row["status"], "reasons": json.loads(row["reasons"])}
+                if row["status"] != LineStatus.ISSUED
+                else {"outcome": LOST, "reasons": [NOT_AGAIN]}
+            )
+            for row in ledger.rows(*told)
             if row["status"] != LineStatus.ISSUED or row["line"] in lost
         ),
     )
@@ -262,13 +265,20 @@ def _remove_unfinished(ledger: BulkLedger, folder: Path) -> None:
 
     Nothing else: others may have put something beside it.
     """
-    known = ledger.files()
     for name in ledger.end_files():
         (folder / name).unlink(missing_ok=True)
         (folder / f"{name}.new").unlink(missing_ok=True)
+    known = ledger.files() | ledger.print_files()
+    for file in (folder / MERGED).glob("*.pdf.new"):  # it was to replace a file that is known
+        if f"{MERGED}/{file.name.removesuffix('.new')}" in known:
+            file.unlink()
+
+
+def _remove_unknown_alone(ledger: BulkLedger, folder: Path) -> None:
+    """The same for papers that have a file alone beside print files: the dose may be issued at another site now."""
+    known = ledger.files()
     for file in (folder / MERGED).glob("*.pdf*"):
-        name = f"{MERGED}/{file.name.removesuffix('.new')}"
-        if f"{MERGED}/{file.name}" not in known and (ALONE.fullmatch(file.name.removesuffix(".new")) or name in known):
+        if ALONE.fullmatch(file.name.removesuffix(".new")) and f"{MERGED}/{file.name}" not in known:
             file.unlink()
 
 

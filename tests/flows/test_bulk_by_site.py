@@ -45,6 +45,17 @@ def check_all_are_there_once(folder: Path, lines: list[dict[str, Any]]) -> None:
         assert one["file"].startswith(f"merged/{one['site_id']}-"), "it is sent with the others of its site"
 
 
+def issue_and_lose_one(
+    issue: Callable[..., Path], lines: list[dict[str, Any]], by_site: Run
+) -> tuple[Path, dict[str, bytes], str]:
+    """The folder, what was in it, and the name of the print file that is gone now."""
+    folder = issue(lines, wanted=by_site)
+    before = papers(folder)
+    name = next(one["file"] for one in told(folder, ISSUED) if not has_file_alone(one))
+    (folder / name).unlink()
+    return folder, before, name
+
+
 def has_file_alone(one: dict[str, Any]) -> bool:
     return one["uvci"].partition("#")[0].rpartition(":")[2] in one["file"]
 
@@ -142,14 +153,9 @@ def test_a_lost_file_is_made_again_with_its_own_papers_and_no_others(
     check_all_are_there_once(folder, lines)
 
 
-def test_a_lost_file_whose_lines_are_not_all_given_is_not_made(
-    issue: Callable[..., Path], by_site: Run, tmp_path: Path
-) -> None:
+def test_a_lost_file_whose_lines_are_not_all_given_is_not_made(issue: Callable[..., Path], by_site: Run) -> None:
     lines = events(60)
-    folder = issue(lines, wanted=by_site)
-    before = papers(folder)
-    name = next(one["file"] for one in told(folder, ISSUED) if not has_file_alone(one))
-    (folder / name).unlink()
+    folder, before, name = issue_and_lose_one(issue, lines, by_site)
     issue(lines[:30], wanted=by_site)
     assert papers(folder) == {file: body for file, body in before.items() if file != name}
     assert len(told(folder, ISSUED)) == 60, "what was issued stays written down"
@@ -193,10 +199,7 @@ def test_a_lost_file_of_which_a_paper_cannot_be_stamped_any_more_is_not_made(
     issue: Callable[..., Path], by_site: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = events(60)
-    folder = issue(lines, wanted=by_site)
-    before = papers(folder)
-    name = next(one["file"] for one in told(folder, ISSUED) if not has_file_alone(one))
-    (folder / name).unlink()
+    folder, before, name = issue_and_lose_one(issue, lines, by_site)
     stamp = TextDrawer.stamp_print_file
 
     def without_the_last(drawer: TextDrawer, form_id: FormId, pages: Sequence[PageData]) -> PrintFile:

@@ -107,7 +107,15 @@ def test_what_a_killed_merge_left_is_made_again(merge: Callable[..., Path]) -> N
     with contextlib.closing(BulkLedger(folder)) as ledger:
         ledger.begin_files(["merged/HN-HBT-01-0009.pdf"])
     (folder / "merged" / "HN-HBT-01-0009.pdf").write_bytes(b"of a kill")
+    known = folder / told(folder, ISSUED)[0]["print_file"]
+    half = known.with_name(known.name + ".new")
+    half.write_bytes(b"half")
+    theirs = folder / "merged" / f"HN-HBT-01-{'0A' * 16}.pdf"
+    theirs.write_bytes(b"a copy of a single paper")
     merge(lines)
+    assert not half.exists()
+    assert theirs.read_bytes() == b"a copy of a single paper"
+    theirs.unlink()
     check(folder, 30)
 
 
