@@ -301,8 +301,14 @@ def test_a_wrong_passphrase_and_an_unknown_key_store_are_reported(ready: Office)
 def test_a_look_without_news_reads_one_number(ready: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     process = ready.process()
     process.look_now(NOW)
-    monkeypatch.setattr(signer_store, "list_records", lambda _: pytest.fail("read again"))
+    read, list_records = [], signer_store.list_records
+    monkeypatch.setattr(signer_store, "list_records", lambda connection: read.append(1) or list_records(connection))
     process.look_now(NOW + timedelta(seconds=1))
+    assert read == []
+    ready.start(ready.plan())
+    read.clear()
+    process.look_now(NOW + timedelta(seconds=2))
+    assert read, "there is news"
 
 
 # --- signing while signers change
