@@ -17,7 +17,7 @@ from printsvc.errors import RenderError
 from printsvc.flows.bulk import NOT_AGAIN, Draws, Issuer, Line, LineResult, LineStatus, Run
 from printsvc.flows.bulkinput import FreshLine
 from printsvc.render.draw import RenderSetup
-from printsvc.render.pool import start_worker, worker_drawer
+from printsvc.render.poolworker import start_worker, worker_drawer
 from printsvc.store.keyfile import SealedSigner
 
 _BLOCKS_A_WORKER: Final = 3

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from printsvc.errors import RenderError
 from printsvc.render.draw import RenderSetup
-from printsvc.render.pool import MakeExecutor, PageCrashedError, Refusal
+from printsvc.render.pool import MakeExecutor, PageCrashedError
+from printsvc.render.poolworker import Refusal
 
 _CONNECT_S: Final = 10
 _LAST_PAGES_S: Final = 15

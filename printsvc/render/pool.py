@@ -16,34 +16,25 @@ a second; bulk runs send whole blocks of lines (`flows/bulkrun.py`).
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import fcntl
-import gc
 import hashlib
 import json
 import math
 import multiprocessing
 import os
-import shutil
-import signal
-import tempfile
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache
-from multiprocessing.connection import wait
-from pathlib import Path
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
 import structlog
 
 from printsvc.domain.form import FormId, PageData
-from printsvc.errors import InputError, NotFoundError, PrintsvcError, Problem, RenderBusyError, RenderError
-from printsvc.render.draw import Drawer, Drawn, PageCounts, RenderSetup
+from printsvc.errors import PrintsvcError, RenderBusyError, RenderError
+from printsvc.render.draw import Drawn, PageCounts, RenderSetup
+from printsvc.render.poolworker import Lacking, Outcome, Refusal, draw_page, encode_form, start_worker
 from printsvc.render.template import process_cache_dir
 
 __all__ = [
@@ -53,8 +44,6 @@ __all__ = [
     "RenderPool",
     "RenderSetup",
     "process_executor",
-    "start_worker",
-    "worker_drawer",
 ]
 
 MakeExecutor = Callable[[RenderSetup, int], Executor]
@@ -75,34 +64,6 @@ class _NotTakenError(Exception):
 
 class PageCrashedError(Exception):
     """An executor whose workers die singly says so by this of a page whose worker died; the executor lives on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error of ours on its way back: the exceptions have keyword arguments, which pickle does not keep."""
-
-    kind: type[PrintsvcError]
-    code: str
-    en: str
-    vi: str
-    problems: tuple[Problem, ...]
-
-    def error(self) -> PrintsvcError:
-        if issubclass(self.kind, InputError):
-            return self.kind(list(self.problems), en=self.en, vi=self.vi, code=self.code)
-        error = self.kind(self.en, vi=self.vi)
-        error.code = self.code
-        return error
-
-
-@dataclass(frozen=True, slots=True)
-class _Lacking:
-    """A worker is ready, but for these forms, which it can only draw slowly."""
-
-    forms: tuple[FormId, ...]
-
-
-_Outcome = Drawn | Refusal | _Lacking | None
 
 
 class RenderPool:
@@ -233,7 +194,7 @@ class RenderPool:
     async def _draw(self, form_id: FormId, page: PageData) -> Drawn:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        outcome: _Outcome
+        outcome: Outcome
         while True:
             executor = await self._current()
             try:
@@ -253,7 +214,7 @@ class RenderPool:
         assert isinstance(outcome, Drawn), "a page was sent"
         return outcome
 
-    async def _draw_apart(self, form_id: FormId, page: PageData) -> _Outcome:
+    async def _draw_apart(self, form_id: FormId, page: PageData) -> Outcome:
         """Draw a page whose worker died, alone in a process; that stays for the others that the crash hit."""
         self._wait_apart += 1
         try:
@@ -293,9 +254,9 @@ class RenderPool:
         for outcome in (first, *others):
             if isinstance(outcome, Refusal):
                 raise outcome.error()
-        return any(isinstance(outcome, _Lacking) for outcome in (first, *others))
+        return any(isinstance(outcome, Lacking) for outcome in (first, *others))
 
-    async def _submit(self, executor: Executor, form_id: FormId | None, page: PageData | None) -> _Outcome:
+    async def _submit(self, executor: Executor, form_id: FormId | None, page: PageData | None) -> Outcome:
         try:
             # In a thread: submitting may start a process, which takes some 20 ms.
             future = await asyncio.to_thread(executor.submit, draw_page, self._setup, form_id, page)
@@ -417,93 +378,3 @@ def process_executor(setup: RenderSetup, workers: int) -> Executor:
     return ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker, initargs=(setup,)
     )
-
-
-def start_worker(setup: RenderSetup) -> None:
-    """Make this process a worker of its parent: deaf to Ctrl-C, gone when the parent is, fonts and forms loaded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    if setup.cache_dir is not None:
-        _use_own_temp_folder(setup.cache_dir / "workers")
-    draw_page(setup, None, None)
-    # What is loaded stays: the collector need not walk it for every page (a tenth of a page's time).
-    gc.collect()
-    gc.freeze()
-
-
-def _end_with_parent() -> None:
-    """A worker waits on a pipe of which it holds both ends: it would outlive a killed parent for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _use_own_temp_folder(below: Path) -> None:
-    """Put this process's temporary files (WeasyPrint's fonts) below `below`, and clear what killed workers left there.
-
-    The lock that a worker keeps on its folder says that it lives; it goes with the process, however that ends.
-    """
-    below.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(below / "lock", "w") as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        for folder in below.glob("worker-*"):
-            left = os.open(folder, os.O_RDONLY)
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            os.close(left)
-        tempfile.tempdir = tempfile.mkdtemp(prefix="worker-", dir=below.absolute())
-        fcntl.flock(os.open(tempfile.tempdir, os.O_RDONLY), fcntl.LOCK_EX)
-    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
-
-
-@cache
-def worker_drawer(setup: RenderSetup) -> Drawer:
-    """Return this process's drawer, warm."""
-    drawer = Drawer(setup)
-    drawer.warm_up()
-    return drawer
-
-
-_ONE_AT_A_TIME = threading.Lock()
-
-
-def encode_form(setup: RenderSetup, form_id: FormId | None, _: None) -> bytes | None:
-    """In the worker: return the compiled form of its stamp, encoded; None where there is none."""
-    with _ONE_AT_A_TIME:
-        try:
-            stamper = worker_drawer(setup).stamper(form_id) if form_id is not None else None
-        except (NotFoundError, RenderError):
-            return None
-        return stamper.form.encode() if stamper is not None else None
-
-
-def draw_page(setup: RenderSetup, form_id: FormId | None, page: PageData | None) -> _Outcome:
-    """In the worker: draw the page, or only get ready where there is none.
-
-    A page that takes longer than the setup allows kills the worker: SIGALRM, unhandled, also ends a loop in C. (Not
-    where this runs in a thread, which sets no alarm: see `cluster.py`.) One page at a time, whatever threads come.
-    """
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    with _ONE_AT_A_TIME:
-        try:
-            drawer = worker_drawer(setup)
-            if form_id is None or page is None:
-                return _Lacking(lacking) if (lacking := tuple(drawer.lacking())) else None
-            if in_main_thread:
-                signal.setitimer(signal.ITIMER_REAL, setup.timeout_s)
-            try:
-                return drawer.draw(form_id, page)
-            finally:
-                if in_main_thread:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-        except (InputError, NotFoundError, RenderError) as error:
-            problems = tuple(error.problems) if isinstance(error, InputError) else ()
-            return Refusal(type(error), error.code, error.en, error.vi, problems)
-        except Exception as error:
-            # Only its class: the text may hold a person's data, and the exception itself may not pickle.
-            name = type(error).__name__
-            return Refusal(
-                RenderError, RenderError.code, f"Drawing failed: {name}.", f"Tạo trang in bị lỗi: {name}.", ()
-            )

@@ -10,8 +10,8 @@ from pathlib import Path
 WORKER = """
 import sys, tempfile
 from pathlib import Path
-from printsvc.render import pool
-pool._use_own_temp_folder(Path(sys.argv[1]))
+from printsvc.render import poolworker
+poolworker._use_own_temp_folder(Path(sys.argv[1]))
 print(tempfile.mkdtemp(prefix="weasyprint-"), flush=True)
 sys.stdin.read()
 """
