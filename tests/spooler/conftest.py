@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from proofs.bagsite import Site
 
 from spooler import protocol as p
 
@@ -226,3 +227,11 @@ def service() -> Iterator[FakeService]:
 @pytest.fixture
 def pdf() -> Callable[..., bytes]:
     return make_pdf
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site with a day bag and a desk."""
+    made = Site(tmp_path)
+    yield made
+    made.book.close()
