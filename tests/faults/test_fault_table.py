@@ -89,10 +89,11 @@ class Opened:
     def started(self, queue: str) -> int:
         return sum(event.event == "started" for event in self.stack.printers[queue].truth())
 
-    def jobs(self) -> list[BookedJob]:
+    def jobs(self, uvcis: list[str] | None = None) -> list[BookedJob]:
+        """Return the print jobs of these certificates, of all where none are named: a question to the service each."""
         admin, jobs = self.stack.service.api("admin"), []
-        for dose in self.posted:
-            papers = admin.get(f"/v1/certificates/{quote(dose.uvci, safe='')}/papers")["papers"]
+        for uvci in [dose.uvci for dose in self.posted] if uvcis is None else uvcis:
+            papers = admin.get(f"/v1/certificates/{quote(uvci, safe='')}/papers")["papers"]
             papers.sort(key=lambda paper: paper["copy_number"])
             jobs += [
                 BookedJob(p["job_id"], p["uvci"], p["site_id"], JobState(p["state"]), p["state_reason"]) for p in papers
@@ -101,7 +102,7 @@ class Opened:
 
     def states(self, uvcis: list[str]) -> list[str]:
         """Return the state of each certificate's newest print job."""
-        of = {job.uvci: job.state.value for job in self.jobs()}
+        of = {job.uvci: job.state.value for job in self.jobs(uvcis)}
         return [of[uvci] for uvci in uvcis]
 
     def settled(self) -> None:
@@ -177,7 +178,7 @@ class Opened:
         found: list[tuple[int, str]] = []
 
         def there() -> bool:
-            own = {job.job_id for job in self.jobs() if job.uvci == uvci}
+            own = {job.job_id for job in self.jobs([uvci])}
             jobs = self.stack.lab.connection().getJobs("not-completed", False, -1, -1, _ASKED).items()
             found[:] = [
                 (number, job["job-printer-uri"].rpartition("/")[2])
@@ -297,7 +298,7 @@ def test_a_printer_that_is_off_and_switched_on_after_its_paper_was_replaced(site
     printer.kill()
     site.gate.unlink()
     wait_until(lambda: site.states([uvci]) == ["uncertain"], PATIENCE_S, "nobody knows", poll_s=0.2)
-    [job] = [one for one in site.jobs() if one.uvci == uvci]
+    [job] = site.jobs([uvci])
     admin = site.stack.service.api("admin")
     answer = admin.call("POST", f"/v1/print-jobs/{job.job_id}/settle", {"seen": "not_here"})
     assert answer.json()["replacement"]["copy_number"] == 2
@@ -477,17 +478,14 @@ def test_somebody_tidies_up_while_the_printer_is_off(site: Opened, action: Actio
     cups_job, queue = site.at_cups(uvcis[0])
     site.stack.printers[queue].kill()
     site.gate.unlink()
-    marker = site.stack.lab.cupsd.once_dir
-    wait_until(lambda: any(_is_of(site, entry.name, uvcis) for entry in marker.iterdir()), 60, "the backend's start")
+    own = {job.job_id for job in site.jobs(uvcis)}
+    markers = site.stack.lab.cupsd.once_dir
+    wait_until(lambda: any(_job_of(marker.name) in own for marker in markers.iterdir()), 60, "the backend's start")
     assert site.states(uvcis) != ["printed"]
     action(site, cups_job, queue)
     site.stack.printers[queue].start()
     site.settled()
     site.check()
-
-
-def _is_of(site: Opened, marker: str, uvcis: list[str]) -> bool:
-    return _job_of(marker) in {job.job_id for job in site.jobs() if job.uvci in uvcis}
 
 
 # --- the rest of a site's day
