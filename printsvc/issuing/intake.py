@@ -238,7 +238,8 @@ def _text(value: str | None, at: str, problems: list[Problem]) -> str | None:
     """Return the text NFC-normalised, spaces folded, None where nothing is left; refuse what is no text."""
     if value is None:
         return None
-    if any(unicodedata.category(character) in _NOT_TEXT for character in value):
+    # Printable is what has none of these and no space but the common one: most texts need no look at each character.
+    if not value.isprintable() and any(unicodedata.category(character) in _NOT_TEXT for character in value):
         problems.append(problem(at, "control_character"))
         return None
     return " ".join(unicodedata.normalize("NFC", value).split()) or None

@@ -206,6 +206,13 @@ def test_control_and_bidi_characters_are_refused(field: str, character: str) -> 
     assert {pointer for pointer, _ in found} <= {f"/person/{field}", "/person/full_name"}
 
 
+@given(address=st.text(max_size=40))
+def test_a_text_is_refused_for_what_any_of_its_characters_is(address: str) -> None:
+    """Spaces of all kinds are folded; controls, formats, what is private, unassigned or a separator is refused."""
+    refused = any(unicodedata.category(one) in {"Cc", "Cf", "Co", "Cn", "Zl", "Zp"} for one in address)
+    assert mistakes(changed("/person/address", address)) == [("/person/address", "control_character")] * refused
+
+
 GOOD_CHANGES = [
     ("/person/date_of_birth", "1891-10-30"),  # 130 years, and not a day more
     ("/person/date_of_birth", "2021-10-30"),  # born today
