@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from printsvc.clock import clock
 from printsvc.credential.keys import KeyStore, Signer
 from printsvc.credential.life import find_signing
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.domain.seal import SealPlace, TimeStamping
 from printsvc.domain.signer import SignerRole
 from printsvc.errors import (
@@ -39,7 +39,7 @@ from printsvc.flows.keymaking import Authority, find_authority
 from printsvc.flows.keystores import FileKeys, TokenKeys
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
 from printsvc.flows.seal import SealBook, SealKey, open_seal_key, seal_documents
-from printsvc.flows.services import DayBagKit, FormChoice, Services
+from printsvc.flows.services import DayBagKit, Services
 from printsvc.flows.signers import FollowedSigners
 from printsvc.flows.trust import TrustBook, open_list_signer
 from printsvc.printing.copies import CopyLimits, CopyRules

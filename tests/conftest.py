@@ -31,12 +31,12 @@ import pytest
 from printsvc.credential.dsc import read_dsc
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, IdentityStatus, Injection
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.person import IdType, Person, Sex
 from printsvc.domain.signer import SignerRecord, SignerRole, SignerState
 from printsvc.domain.site import Site, SiteId
 from printsvc.flows.record_dose import Recorded, record_doses
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import Services
 from printsvc.flows.signers import LocalSigners
 from printsvc.store import migrate
 from printsvc.store import signers as signer_store

@@ -79,7 +79,11 @@ def issue(
         )
     choice = choose_form(settings)
     render = RenderSetup(
-        settings.templates_dir, settings.fonts_dir, settings.data_dir / "cache", forms=(FormId(settings.form),)
+        settings.templates_dir,
+        settings.fonts_dir,
+        settings.data_dir / "cache",
+        forms=(FormId(settings.form),),
+        warms_way_out=False,  # most runs do without it
     )
     wanted = Run(
         secret=os.urandom(32),

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NewType, NotRequired, TypedDict, cast
 
 FormId = NewType("FormId", str)
 """`<form>/<version>`, the folder under templates/: `a4/43-2022`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormChoice:
+    """The form that new certificates get: its PWG 5101.1 media name, and the longest QR text that it takes."""
+
+    form_id: FormId
+    media: str
+    qr_capacity: int
 
 
 class DoseRow(TypedDict):

@@ -19,22 +19,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.site import Site, SiteId
+from printsvc.domain.valuesets import PRODUCTS
 from printsvc.errors import InputError, PrintsvcError, Problem
 from printsvc.flows.intake import VALUE_SETS, parse_event
-from printsvc.flows.issue import CertificateOrder, make_certificates
-from printsvc.flows.services import FormChoice
 from printsvc.identity.gate import Hold, decide
+from printsvc.issuing.certificate import CertificateOrder, make_certificates
 from printsvc.issuing.intake import unknown_site
 from printsvc.issuing.page import page_of
 from printsvc.render.draw import Drawn, PrintFile, Way
-from printsvc.store.doses import ISSUED, StoredDose
 
 DEFAULT_AUTHORITY = "SỞ Y TẾ"
 MERGED: Final = "merged"
@@ -88,6 +87,14 @@ class Line:
 
     number: int
     text: bytes
+
+
+class _LoneDose(NamedTuple):
+    """A dose of which no others are known: what a page is made of."""
+
+    dose_pk: int
+    event: DoseEvent
+    certificate: Certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,19 +224,19 @@ class Issuer:
         return make_certificates(
             [CertificateOrder(event, opaque_of(run.secret, event.dose_id)) for event in events],
             signer=self._signer,
-            form=run.form,
+            qr_capacity=run.form.qr_capacity,
             issuer=run.issuer,
             country=run.country,
             now=run.started_at,
+            products=PRODUCTS,
         )
 
     def page(self, event: DoseEvent, certificate: Certificate) -> PageData:
         """Return what stands on the first paper. Only this dose is known here: the person's others are not shown."""
-        run = self._run
         site = self._sites.get(event.site_id)
         if site is None:
             site = self._sites[event.site_id] = Site(SiteId(event.site_id), event.site_id, DEFAULT_AUTHORITY)
-        dose = StoredDose(0, "bulk", event, event.identity, ISSUED, (), "", run.started_at, certificate)
+        dose = _LoneDose(0, event, certificate)
         names: dict[str, str] = {site.site_id: site.name}
         return page_of(dose, copy_number=1, site=site, others=(), site_names=names, values=VALUE_SETS)
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.errors import RenderError, StateError
 from printsvc.flows.bulk import (
     ALONE,
@@ -29,7 +29,6 @@ from printsvc.flows.bulk import (
 from printsvc.flows.bulkcrew import CRASHED, Crew, MakeExecutor, WorkerSetup, spawn_workers
 from printsvc.flows.bulkinput import BulkInput, FreshLine
 from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS, LineQueue, print_file_place
-from printsvc.flows.services import FormChoice
 from printsvc.render.merge import merge_papers
 from printsvc.store.bulkledger import BulkLedger
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from printsvc.credential.hcert import decode_hcert
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.eventdocument import differing_fields
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.domain.print_job import CopyReason, Happening, JobEvent, PrintJob
 from printsvc.domain.revocation import RevocationReason
 from printsvc.domain.signer import SignerState
@@ -28,7 +28,7 @@ from printsvc.flows.intake import VALUE_SETS, parse_event
 from printsvc.flows.issue import make_job
 from printsvc.flows.keys import get_record
 from printsvc.flows.revoke import new_revocation
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import Services
 from printsvc.identity.gate import IDENTITY_LATER, OFFLINE_POLICY
 from printsvc.issuing.offline import Brought, Doubtful, Rules, check_brought, uvci_of
 from printsvc.issuing.page import same_dose

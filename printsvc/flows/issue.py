@@ -8,12 +8,13 @@ from datetime import datetime
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
+from printsvc.domain.form import FormChoice
 from printsvc.domain.print_job import CopyReason, JobState, PrintJob
 from printsvc.domain.site import SiteId
 from printsvc.domain.uvci import Uvci
 from printsvc.domain.valuesets import PRODUCTS
 from printsvc.errors import InputError
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import Services
 from printsvc.issuing import certificate
 from printsvc.issuing.certificate import CertificateOrder, a_year_later
 from printsvc.printing.clock import PaperClock, Step

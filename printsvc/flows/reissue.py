@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.domain.print_job import Happening, JobEvent, PrintJob
 from printsvc.domain.signer import SignerRole, SignerState
 from printsvc.errors import DuplicateError, InputError, NotFoundError, Problem, StateError
@@ -27,7 +27,7 @@ from printsvc.flows.keys import get_record
 from printsvc.flows.minting import HereMinter
 from printsvc.flows.reissue_plan import Fate, decide, plan_paper
 from printsvc.flows.revoke import new_revocation
-from printsvc.flows.services import FormChoice, Minted, Minter, Order, Refused, Services, Terms
+from printsvc.flows.services import Minted, Minter, Order, Refused, Services, Terms
 from printsvc.flows.signers import store_signed
 from printsvc.store import doses as dose_store
 from printsvc.store import jobs as job_store

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from printsvc.credential.keys import Signer
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.signer import SignerRecord
 from printsvc.errors import PrintsvcError
 from printsvc.flows.alertbook import AlertBook
@@ -64,15 +64,6 @@ class SignerBook(Protocol):
     def held(self) -> frozenset[str]:
         """Return the thumbprints of the signers whose key this process has open."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class FormChoice:
-    """The form that new certificates get: its PWG 5101.1 media name, and the longest QR text that it takes."""
-
-    form_id: FormId
-    media: str
-    qr_capacity: int
 
 
 @dataclass(frozen=True, slots=True)

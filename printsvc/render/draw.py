@@ -41,7 +41,8 @@ class RenderSetup:
     `forms` are made ready before the first page; empty means all. With `compiles`, a form that is not in the cache is
     compiled where it is first wanted, which takes some ten seconds; without it, its pages are drawn slowly until
     somebody else has compiled it. `sources`, where not empty, is what `sources_digest` must give in the worker: one on
-    another machine, with other templates, would draw another paper.
+    another machine, with other templates, would draw another paper. Without `warms_way_out`, WeasyPrint draws nothing
+    until a page needs it: the start is two seconds shorter, and that page longer.
     """
 
     templates_dir: Path
@@ -51,6 +52,7 @@ class RenderSetup:
     forms: tuple[FormId, ...] = ()
     compiles: bool = True
     sources: str = ""
+    warms_way_out: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Drawer:
         self._look_again_at: dict[FormId, float] = {}
 
     def warm_up(self) -> None:
-        """Compile the forms or load them compiled, and draw each sample both ways: then a page takes its usual time.
+        """Compile the forms or load them compiled, and draw each sample, both ways where the setup says so.
 
         A form that cannot be drawn stops no other; its own pages will say what is wrong.
         """
@@ -109,7 +111,8 @@ class Drawer:
             with suppress(RenderError, InputError, NotFoundError):
                 sample = self.library.sample(form_id)
                 self.draw(form_id, sample)
-                self.library.render_pdf(form_id, sample)
+                if self._setup.warms_way_out:
+                    self.library.render_pdf(form_id, sample)
 
     def lacking(self) -> list[FormId]:
         """Return the forms that were to be made ready and are not compiled."""

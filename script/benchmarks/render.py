@@ -30,13 +30,12 @@ from benchmarks.people import SITES, dose_events
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, DoseId
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.errors import PrintsvcError
 from printsvc.flows.bulk import Issuer, Run, write_whole
 from printsvc.flows.bulkqueue import PRINT_FILE_PAPERS
 from printsvc.flows.intake import parse_event
-from printsvc.flows.services import FormChoice
 from printsvc.render import qr, template
 from printsvc.render.draw import Drawer, RenderSetup, Way
 from printsvc.render.formfile import read_form

@@ -34,11 +34,10 @@ from printsvc.credential.revocation_snapshot import (
 )
 from printsvc.credential.trust import TrustList, make_trust_list
 from printsvc.credential.trustedkey import CredentialFormat, KeyRing, TrustedKey, jwk_thumbprint
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.flows.bulk import opaque_of
 from printsvc.flows.intake import parse_event
 from printsvc.flows.issue import make_certificate
-from printsvc.flows.services import FormChoice
 
 NOW = datetime(2021, 10, 30, 2, 12, tzinfo=UTC)
 CODES = 1_000

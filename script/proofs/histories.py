@@ -16,13 +16,12 @@ from typing import Any, Final
 from benchmarks.people import PRODUCTS, SITES, dose_events
 
 from printsvc.credential.keys import LocalSigner, make_csca, make_dsc, make_private_key
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.site import Site, SiteId
 from printsvc.domain.uvci import Uvci
 from printsvc.flows.intake import parse_event
 from printsvc.flows.issue import make_certificate, make_job
 from printsvc.flows.page import page_of
-from printsvc.flows.services import FormChoice
 from printsvc.store.doses import ISSUED, StoredDose
 
 NOW: Final = datetime(2022, 6, 30, 2, 12, tzinfo=UTC)

@@ -33,10 +33,10 @@ RUNNER = """
 import asyncio, functools, os, sys
 from datetime import UTC, datetime
 from pathlib import Path
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.flows import reissue
 from printsvc.flows.minting import PoolMinter, WorkerKeys, open_folder, spawn_minters
-from printsvc.flows.services import FormChoice, Services
+from printsvc.flows.services import Services
 from printsvc.flows.signers import LocalSigners
 from printsvc.store.engine import Store
 

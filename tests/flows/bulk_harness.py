@@ -13,12 +13,11 @@ import pytest
 from benchmarks.people import dose_events
 
 from printsvc.credential.keys import LocalSigner, seal_private_key
-from printsvc.domain.form import FormId, PageData
+from printsvc.domain.form import FormChoice, FormId, PageData
 from printsvc.domain.site import Site
 from printsvc.flows.bulk import Run
 from printsvc.flows.bulkcrew import WorkerSetup, start_issuer
 from printsvc.flows.bulkrun import REPORT, Progress, begin, issue_file
-from printsvc.flows.services import FormChoice
 from printsvc.render.draw import Drawn, PrintFile, RenderSetup, Way
 from printsvc.store.bulkledger import BulkLedger
 from printsvc.store.keyfile import SealedSigner

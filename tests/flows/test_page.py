@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 
 from printsvc.domain.certificate import Certificate
 from printsvc.domain.dose import DoseEvent, DoseId, DoseKind, Identity, Injection
-from printsvc.domain.form import FormId
+from printsvc.domain.form import FormChoice, FormId
 from printsvc.domain.person import IdType, Person, Sex
 from printsvc.domain.site import Site, SiteId
 from printsvc.domain.uvci import Uvci, group_uvci, make_uvci
 from printsvc.errors import NotFoundError
 from printsvc.flows.issue import make_job
 from printsvc.flows.page import ROWS, dose_rows, more_dose_rows, page_of
-from printsvc.flows.services import FormChoice
 from printsvc.store.doses import StoredDose
 
 NOW = datetime(2021, 10, 30, 2, 12, 0, tzinfo=UTC)
