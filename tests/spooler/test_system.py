@@ -111,10 +111,8 @@ def test_one_job_gives_one_page_and_the_printer_is_the_witness(
 ) -> None:
     agent.start()
     service.wait(lambda: any(lease.capacity for lease in service.leases))
-    began = time.monotonic()
     job = service.add("single", pdf("single"))
     service.wait(lambda: "printed" in service.kinds(job))
-    took_s = time.monotonic() - began
     (printed,) = service.of_kind("printed")
     assert printed.witness == "printer"
     assert printed.impressions == 1
@@ -122,7 +120,6 @@ def test_one_job_gives_one_page_and_the_printer_is_the_witness(
     assert printed.printer_said_at is not None
     assert service.kinds(job) == ["submitted", "printed"]
     assert pages_of(printers, "single") == {"single": 1}
-    assert took_s < 5
     assert agent.stop() == 0
     assert agent.status()["jobs"] == []
     assert not list((agent.directory / "documents").iterdir())
