@@ -109,12 +109,13 @@ def issue(
     try:
         run = begin(ledger, wanted)
         setup = WorkerSetup(render, run, sealed, passphrase(settings, keys), _sites(sites_file), folder)
-        with _progress() as tell:
+        with _progress("lines") as tell:
             progress = issue_file(file, ledger, setup, workers=workers, tell=tell, lists=merge != "site")
         lost, not_again = progress.lost, len(progress.not_again)
         if merge == "site":
             click.echo("Đang gộp giấy theo điểm tiêm. | Putting the papers of each site together.", err=True)
-            merging = merge_by_site(ledger, folder, workers=workers, lost=progress.not_again)
+            with _progress("papers") as tell:
+                merging = merge_by_site(ledger, folder, workers=workers, tell=tell, lost=progress.not_again)
             lost, not_again = lost + sum(merging), not_again + merging.not_again
         to_print = [name for name in ledger.files() | ledger.print_files() if name.startswith(f"{MERGED}/")]
         counts, ways_out, unstamped = ledger.counts(), ledger.ways_out(), ledger.unstamped_sites()
@@ -161,8 +162,8 @@ def _sites(file: Path | None) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[Progress], None]]:
-    """Give what shows progress on standard error: a bar on a terminal, else a line every few seconds."""
+def _progress(of: str) -> Iterator[Callable[[Progress], None]]:
+    """Give what shows progress on standard error, `of` lines or papers: a bar on a terminal, else a line at times."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -189,7 +190,7 @@ def _progress() -> Iterator[Callable[[Progress], None]]:
         told_at = now
         rate = progress.now / (now - started)
         left = (progress.total - progress.done) / rate if rate else 0
-        click.echo(f"{progress.done} of {progress.total} lines, {rate:.0f}/s, {left:.0f} s left", err=True)
+        click.echo(f"{progress.done} of {progress.total} {of}, {rate:.0f}/s, {left:.0f} s left", err=True)
 
     yield say
 

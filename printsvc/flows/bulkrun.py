@@ -55,7 +55,7 @@ _SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {  # a digest of files would
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is: lines that are done, of them in this process (`now`), of `total`.
+    """How far a run is: lines that are done, of them in this process (`now`), of `total`; of a merge, papers.
 
     `lost` is how many papers had been issued whose file is gone, or cut short; `not_again` are the lines of those that
     could not be made again.
@@ -207,7 +207,14 @@ class Merging(NamedTuple):
     not_again: int
 
 
-def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int, lost: Set[int] = frozenset()) -> Merging:
+def merge_by_site(
+    ledger: BulkLedger,
+    folder: Path,
+    *,
+    workers: int,
+    tell: Callable[[Progress], None],
+    lost: Set[int] = frozenset(),
+) -> Merging:
     """Put each site's papers, in the order of the file, into `merged/SITE-0001.pdf` and so on, 500 in each.
 
     A paper that is in such a file stays in it, so that none is ever in two: what came later gets further files. One
@@ -239,6 +246,7 @@ def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int, lost: Set[i
     if due:
         _take_lists_away(folder)
         ledger.begin_files(due)
+        progress = Progress(sum(map(len, due.values())))
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
             done = {
                 executor.submit(_merge, folder / file, list(papers.values())): (file, papers)
@@ -248,6 +256,9 @@ def merge_by_site(ledger: BulkLedger, folder: Path, *, workers: int, lost: Set[i
                 file, papers = done[future]
                 size, first_pages = future.result()
                 ledger.enter_print_file(file, size, dict(zip(papers, first_pages, strict=True)))
+                progress.done += len(papers)
+                progress.now += len(papers)
+                tell(replace(progress))
         ledger.end_files()
     write_reports(ledger, folder, lost)
     return Merging(again, sum(map(len, gone.values())) - again)

@@ -15,7 +15,7 @@ from printsvc_bulk_harness import TextDrawer, events, told
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.flows import bulkrun
-from printsvc.flows.bulkrun import ISSUED, merge_by_site
+from printsvc.flows.bulkrun import ISSUED, Progress, merge_by_site
 from printsvc.render.draw import Drawn, Way
 from printsvc.store.bulkledger import BulkLedger
 
@@ -45,20 +45,32 @@ def merge(issue: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callab
 
     def done(lines: list[Any], lost: Set[int] = frozenset()) -> Path:
         folder = issue(lines)
+        said: list[Progress] = []
         with contextlib.closing(BulkLedger(folder)) as ledger:
-            not_again = merge_by_site(ledger, folder, workers=1, lost=lost).not_again
+            before = Counter({file: path.stat().st_mtime_ns for file, path in merged_in(folder).items()})
+            not_again = merge_by_site(ledger, folder, workers=1, tell=said.append, lost=lost).not_again
         assert not_again == 0 or lost
+        # Whoever waits is told of each file that is written, of how many papers in all.
+        written = [file for file, path in merged_in(folder).items() if path.stat().st_mtime_ns != before[file]]
+        assert len(said) == len(written)
+        assert [one.done for one in said] == sorted({one.done for one in said})
+        papers = sum(one["print_file"] in written for one in told(folder, ISSUED))
+        assert not said or said[-1].done == said[-1].total == papers
         return folder
 
     return done
 
 
+def merged_in(folder: Path) -> dict[str, Path]:
+    return {f"merged/{path.name}": path for path in sorted((folder / "merged").glob("*.pdf"))}
+
+
 def pages_of(folder: Path) -> dict[str, list[str]]:
     """What each page says, by file."""
     found = {}
-    for path in sorted((folder / "merged").glob("*.pdf")):
+    for file, path in merged_in(folder).items():
         with pikepdf.open(path) as document:
-            found[f"merged/{path.name}"] = [page.obj.Contents.read_bytes().decode() for page in document.pages]
+            found[file] = [page.obj.Contents.read_bytes().decode() for page in document.pages]
     return found
 
 
