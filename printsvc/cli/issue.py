@@ -171,10 +171,11 @@ def _progress(of: str) -> Iterator[Callable[[Progress], None]]:
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}/s"), TimeRemainingColumn())
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("issue", rate="–")
             started = time.monotonic()
 
             def show(progress: Progress) -> None:
+                # Not before: a bar without a total is of a hundred things, and stays where there is nothing to do.
+                task = bar.task_ids[0] if bar.tasks else bar.add_task(of, rate="–")
                 rate = f"{progress.now / (time.monotonic() - started):.0f}"
                 bar.update(task, completed=progress.done, total=progress.total, rate=rate)
 

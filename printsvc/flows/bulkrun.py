@@ -247,6 +247,7 @@ def merge_by_site(
         _take_lists_away(folder)
         ledger.begin_files(due)
         progress = Progress(sum(map(len, due.values())))
+        tell(replace(progress))  # the first file may take long
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as executor:
             done = {
                 executor.submit(_merge, folder / file, list(papers.values())): (file, papers)

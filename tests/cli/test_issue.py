@@ -61,11 +61,16 @@ def test_a_file_becomes_papers_that_read_and_verify(
     )
     out = tmp_path / "out"
     arguments = ["issue", "--in", str(file), "--out", str(out), "--sites", str(sites), "--jobs", "1"]
-    ended = run(*arguments, PRINTSVC_DATA_DIR=str(data_dir))
+    ended = run(*arguments, "--merge", "site", PRINTSVC_DATA_DIR=str(data_dir))
     assert ended.returncode == 1, "a line was held"
     assert "1 held, 3 issued, 1 replayed" in ended.stdout.decode()
     assert "5 of 5 lines" in ended.stderr.decode()
-    (issued, *_) = [json.loads(line) for line in (out / "issued.ndjson").read_text().splitlines()]
+    assert "3 of 3 papers" in ended.stderr.decode()
+    every = [json.loads(line) for line in (out / "issued.ndjson").read_text().splitlines()]
+    print_files = {one["print_file"] for one in every}
+    assert f"{len(print_files)} files in {out / 'merged'}" in ended.stdout.decode()
+    assert {path.relative_to(out).as_posix() for path in (out / "merged").iterdir()} == print_files
+    issued = every[0]
     certificate = next((data_dir / "keys").glob("dsc-*.der")).read_bytes()
     now = datetime.now(UTC)
     trust = make_trust_list([certificate], version=1, made_at=now)

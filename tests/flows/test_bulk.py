@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -228,6 +230,14 @@ def test_a_line_that_kills_two_processes_stands_alone(issue: Callable[..., Path]
     issue(lines)
     assert told(folder) == []
     assert len(papers(folder)) == 150
+
+
+def test_a_process_of_a_run_loads_neither_the_service_nor_the_store() -> None:
+    """Each would take a second of every start, and memory in every process."""
+    code = "import printsvc.flows.bulkcrew, sys; print(*(name.partition('.')[0] for name in sys.modules))"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert "pydantic" in loaded
+    assert not loaded & {"aiohttp", "sqlalchemy", "weasyprint"}
 
 
 def test_where_no_process_comes_up_no_line_is_blamed(issue: Callable[..., Path]) -> None:

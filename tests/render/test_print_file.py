@@ -6,6 +6,7 @@ import io
 import itertools
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pikepdf
@@ -14,7 +15,7 @@ from proofs.persons import everybody
 
 from printsvc.domain.form import FormId, PageData
 from printsvc.errors import FormError, RenderError
-from printsvc.render.draw import Drawer, Drawn, RenderSetup
+from printsvc.render.draw import Drawer, Drawn, RenderSetup, Way
 from printsvc.render.formfile import find_forms
 from printsvc.render.stamp import NeedsWeasyPrint, Stamper
 from printsvc.render.stamp.printfile import Paper
@@ -140,6 +141,33 @@ def test_what_the_stamp_cannot_set_is_left_to_others(
         assert len(document.pages) == 2 * many
     nothing = drawer.stamp_print_file(A4, [strange])
     assert (nothing.pdf, nothing.first_page) == (b"", {})
+
+
+def test_a_drawer_that_starts_quickly_draws_the_same(
+    library: FormLibrary, templates: Path, fonts: Path, forms_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WeasyPrint is asked for nothing before a page needs it."""
+    asked: list[str] = []
+    render_pdf = FormLibrary.render_pdf
+
+    def counted(own: FormLibrary, form_id: FormId, page: PageData) -> bytes:
+        asked.append(page["full_name"])
+        return render_pdf(own, form_id, page)
+
+    monkeypatch.setattr(FormLibrary, "render_pdf", counted)
+    sample = library.sample(A4)
+    strange: PageData = {**sample, "full_name": "NGUYỄN X\u0302"}  # a mark on a letter that has none
+    quick = RenderSetup(templates, fonts, forms_cache, forms=(A4,), warms_way_out=False)
+    drawn = {}
+    for setup in (quick, replace(quick, warms_way_out=True)):
+        drawer = Drawer(setup)
+        drawer.warm_up()
+        assert asked == ([sample["full_name"]] if setup.warms_way_out else [])
+        drawn[setup] = [*drawer.draw_all(A4, [sample, strange])]
+        asked.clear()
+    first, second = drawn.values()
+    assert first == second
+    assert [one.way for one in first if isinstance(one, Drawn)] == [Way.STAMP, Way.WEASYPRINT]
 
 
 def test_a_page_that_cannot_be_drawn_is_its_own_error(
