@@ -70,6 +70,7 @@ _LONG = (
     "render/test_pool_renewal",
     "render/test_stamp",
     "render/test_template",
+    "render/test_template_hostile",
     "spooler/test_doctor",
     "spooler/test_system",
     "store/test_durability",

@@ -42,7 +42,7 @@ class RenderSetup:
     compiled where it is first wanted, which takes some ten seconds; without it, its pages are drawn slowly until
     somebody else has compiled it. `sources`, where not empty, is what `sources_digest` must give in the worker: one on
     another machine, with other templates, would draw another paper. Without `warms_way_out`, WeasyPrint draws nothing
-    until a page needs it: the start is two seconds shorter, and that page longer.
+    until a page needs it: the start is a second or two shorter, and that page half a second longer.
     """
 
     templates_dir: Path

@@ -59,6 +59,22 @@ def sample_pdf(library: FormLibrary) -> bytes:
     return library.render_pdf(A4, library.sample(A4))
 
 
+@pytest.fixture(scope="session")
+def library_with(templates: Path, fonts: Path) -> Callable[[Path, str], FormLibrary]:
+    """`library_with(folder, snippet)`: the real form, copied there, with one more element in its body."""
+
+    def made(folder: Path, snippet: str) -> FormLibrary:
+        form = folder / A4
+        form.mkdir(parents=True)
+        for source in (templates / A4).iterdir():
+            form.joinpath(source.name).write_bytes(source.read_bytes())
+        page = form / "page.html"
+        page.write_text(page.read_text("utf-8").replace("</body>", snippet + "</body>"), "utf-8")
+        return FormLibrary(folder, fonts)
+
+    return made
+
+
 Raster = Callable[..., Image.Image]
 
 

@@ -9,16 +9,15 @@ import itertools
 import re
 import shutil
 import subprocess
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pikepdf
-import pypdfium2
 import pytest
 import zxingcpp
 from PIL import Image
+from proofs.words import solid, texts_of
 
 from printsvc.domain.form import DoseRow, FormId, PageData
 from printsvc.domain.valuesets import PRODUCTS, PROPHYLAXES
@@ -78,15 +77,8 @@ def changed(library: FormLibrary, form_id: FormId, **changes: Any) -> PageData:
     return cast(PageData, copy.deepcopy(library.sample(form_id)) | changes)
 
 
-def texts_of(pdf: bytes) -> list[str]:
-    """The text of each page, NFC and without any white space, hyphens of line ends included."""
-    with pypdfium2.PdfDocument(pdf) as document:
-        found = [page.get_textpage().get_text_range().replace("\ufffe", "-") for page in document]
-    return [solid(unicodedata.normalize("NFC", text)) for text in found]
-
-
-def solid(text: str) -> str:
-    return re.sub(r"\s", "", text)
+def solid_texts(pdf: bytes) -> list[str]:
+    return [solid(text) for text in texts_of(pdf)]
 
 
 def payload_of(length: int, seed: bytes = b"") -> str:
@@ -124,7 +116,7 @@ SAID = {
 @pytest.mark.parametrize("form_id", FORMS)
 def test_each_form_says_what_its_decision_wants(library: FormLibrary, form_id: FormId) -> None:
     page = library.sample(form_id)
-    text = "".join(texts_of(library.render_pdf(form_id, page)))
+    text = "".join(solid_texts(library.render_pdf(form_id, page)))
     for field in SAID[form_id]:
         assert solid(page[field]) in text, field  # type: ignore[literal-required]
     form = library.form(form_id)
@@ -136,7 +128,7 @@ def test_each_form_says_what_its_decision_wants(library: FormLibrary, form_id: F
 
 
 def test_the_travel_certificate_numbers_the_eleven_fields(library: FormLibrary) -> None:
-    text = texts_of(library.render_pdf(TRAVEL, library.sample(TRAVEL)))[0]
+    text = solid_texts(library.render_pdf(TRAVEL, library.sample(TRAVEL)))[0]
     labels = (
         "Họ và tên", "Ngày sinh", "Quốc tịch", "Bệnh được phòng", "Số mũi đã tiêm", "Ngày tiêm", "Mũi số", "Vắc xin",
         "Sản phẩm", "Nhà sản xuất", "Mã chứng nhận",
@@ -148,8 +140,8 @@ def test_the_travel_certificate_numbers_the_eleven_fields(library: FormLibrary) 
 @pytest.mark.parametrize("form_id", FORMS)
 def test_a_reprint_says_that_it_is_one(library: FormLibrary, form_id: FormId) -> None:
     words = solid("IN LẠI")
-    assert words not in "".join(texts_of(library.render_pdf(form_id, library.sample(form_id))))
-    again = "".join(texts_of(library.render_pdf(form_id, changed(library, form_id, copy_number=12))))
+    assert words not in "".join(solid_texts(library.render_pdf(form_id, library.sample(form_id))))
+    again = "".join(solid_texts(library.render_pdf(form_id, changed(library, form_id, copy_number=12))))
     assert words in again
     assert "12" in again
 
@@ -180,7 +172,7 @@ def test_the_longest_texts_are_whole(library: FormLibrary, form_id: FormId) -> N
         ),
     )
     form = library.form(form_id)
-    text = "".join(texts_of(library.render_pdf(form_id, page)))
+    text = "".join(solid_texts(library.render_pdf(form_id, page)))
     names = [slot for slot in form.slots.values() if slot.of == "full_name" and "*" not in slot.name]
     assert text.count(solid(LONG_NAME)) == len(names)
     long = {"site_name": LONG_SITE, "authority": LONG_AUTHORITY, "address": LONG_ADDRESS, "nationality": country}
@@ -199,7 +191,7 @@ def test_the_widest_digits_letters_and_lots_fit(library: FormLibrary, form_id: F
         page = changed(
             library, form_id, **dates, full_name="Ễ" * 80 if letter == "W" else "Ỷ", name_line="Y", rows=rows
         )
-        assert "".join(texts_of(library.render_pdf(form_id, page))).count(letter * 20) == library.form(form_id).doses
+        assert "".join(solid_texts(library.render_pdf(form_id, page))).count(letter * 20) == library.form(form_id).doses
 
 
 @pytest.mark.parametrize("form_id", FORMS)
@@ -220,7 +212,7 @@ def test_every_vaccine_fits(library: FormLibrary, form_id: FormId) -> None:
             vaccine=f"{prophylaxis.vi} / {prophylaxis.en}",
             rows=rows,
         )
-        text = "".join(texts_of(library.render_pdf(form_id, page)))
+        text = "".join(solid_texts(library.render_pdf(form_id, page)))
         shown = {one["product"] for one in rows} | (
             {longest.name} if "product" in library.form(form_id).slots else set()
         )
@@ -236,7 +228,7 @@ def test_further_doses_stand_on_further_sheets_with_the_same_head(library: FormL
     form = library.form(form_id)
     more = [row(number) for number in range(7, 7 + form.more_doses + 1)]
     page = changed(library, form_id, rows=rows_of(), more_rows=more, copy_number=3)
-    pages = texts_of(library.render_pdf(form_id, page))
+    pages = solid_texts(library.render_pdf(form_id, page))
     first, *further = pages[: form.pages], *pages[form.pages :]
     beyond = 7 - form.doses  # what a shorter table sends on
     sheets = 1 + -(-(len(more) + beyond) // form.more_doses)
@@ -256,7 +248,7 @@ def test_further_doses_stand_on_further_sheets_with_the_same_head(library: FormL
 
 @pytest.mark.parametrize("form_id", WITH_TABLE)
 def test_one_sheet_is_not_numbered(library: FormLibrary, form_id: FormId) -> None:
-    pages = texts_of(library.render_pdf(form_id, library.sample(form_id)))
+    pages = solid_texts(library.render_pdf(form_id, library.sample(form_id)))
     assert len(pages) == library.form(form_id).pages
     assert "Tờ/Sheet" not in "".join(pages)
 
@@ -271,7 +263,7 @@ def test_the_code_stands_on_the_first_sheet_alone(library: FormLibrary) -> None:
 def test_more_than_one_dose_needs_a_table_and_a_page_for_the_rest(
     tmp_path: Path, fonts: Path, library: FormLibrary
 ) -> None:
-    text = texts_of(library.render_pdf(TRAVEL, changed(library, TRAVEL, rows=rows_of(), more_rows=[row(8)])))
+    text = solid_texts(library.render_pdf(TRAVEL, changed(library, TRAVEL, rows=rows_of(), more_rows=[row(8)])))
     assert len(text) == 1
     assert "LOT" not in text[0]
     own = copy_form(tmp_path, A5, {"form.toml": [("more_doses = 16", "more_doses = 0")]})
@@ -400,7 +392,7 @@ def test_a_new_version_of_a_form_needs_no_code(tmp_path: Path, fonts: Path, libr
     assert own.form_ids() == [new]
     assert own.form(new).version == "1-2030.1"
     assert check_form(own, new) == []
-    text = texts_of(own.render_pdf(new, changed(library, A5, phone_masked="•••4321")))[0]
+    text = solid_texts(own.render_pdf(new, changed(library, A5, phone_masked="•••4321")))[0]
     assert solid("MẪU MỚI CỦA NĂM 2030") in text
     assert "•••4321" in text
 
