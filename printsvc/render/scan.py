@@ -251,7 +251,11 @@ def _not_readable() -> ScanError:
 
 def _unreadable_pdf(error: pypdfium2.PdfiumError) -> ScanError:
     if getattr(error, "err_code", None) != pypdfium2.raw.FPDF_ERR_PASSWORD:
-        return _not_readable()
+        return ScanError(
+            en="The PDF cannot be opened: it is damaged or cut short. Fetch the file again, or photograph its code.",
+            vi="Không mở được tệp PDF: tệp bị hỏng hoặc bị cắt cụt. Hãy tải lại tệp, hoặc chụp ảnh mã.",
+            code="not_readable",
+        )
     return ScanError(
         en="The PDF is locked with a password: save it without one.",
         vi="Tệp PDF có mật khẩu: hãy lưu lại không có mật khẩu.",

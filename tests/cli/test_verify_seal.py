@@ -94,7 +94,8 @@ def test_a_copy_is_asked_for_again_by_its_tag(service: Service, copies: Copies) 
 def test_another_page_or_another_code_is_seen(service: Service, copies: Copies) -> None:
     sealed = (copies.folder / "sealed.pdf").read_bytes()
     flipped = bytearray(sealed)
-    flipped[-300] ^= 1
+    # The year of the signing time: under the seal, and nothing by which a reader finds its way through the file.
+    flipped[sealed.rindex(b"/M (D") + len(b"/M (D\\0722026") - 1] ^= 1
     code, [verdict] = told(service, copies.write("flipped.pdf", bytes(flipped)))
     assert (code, verdict["verdict"], verdict["seal"]["state"]) == (1, "valid", "broken")
 
@@ -109,6 +110,17 @@ def test_another_page_or_another_code_is_seen(service: Service, copies: Copies) 
     assert verdict["text"]["state"] == "differs"
     wrong = {one["field"] for one in verdict["text"]["fields"] if not one["agrees"]}
     assert wrong >= {"full_name", "name_line", "uvci"}
+
+
+def test_a_damaged_copy_is_told_from_a_forged_one(service: Service, copies: Copies) -> None:
+    """Nothing is said of its seal: what a reader cannot open accuses nobody, and the answer says what to do."""
+    torn = bytearray((copies.folder / "sealed.pdf").read_bytes())
+    for mark in (b"startxref", b"/XRef", b" obj"):
+        torn = torn.replace(mark, b"#" * len(mark))
+    ended = run_here("verify", "--url", service.url, copies.write("torn.pdf", bytes(torn)))
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    assert "torn.pdf: The PDF cannot be opened" in ended.stderr.decode()
+    assert "Hãy tải lại tệp" in ended.stderr.decode()
 
 
 def test_a_name_changed_on_a_plain_copy_is_seen(service: Service, copies: Copies) -> None:
