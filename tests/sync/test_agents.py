@@ -6,7 +6,9 @@ import asyncio
 import gzip
 import hashlib
 import json
+import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -211,9 +213,10 @@ async def test_a_page_that_no_form_can_hold_fails_alone_with_its_reason(api: Api
 
 async def test_when_pages_cannot_be_drawn_jobs_wait_and_the_renderer_is_left_alone(api: Api, render_by: Any) -> None:
     issued = await api.issue()
-    broken = [True]
+    broken, at = [True], []
 
     def check(page: Any) -> None:
+        at.append(time.monotonic())
         if broken[0]:
             raise RenderError("No worker.", retry_after_s=1)
 
@@ -223,14 +226,15 @@ async def test_when_pages_cannot_be_drawn_jobs_wait_and_the_renderer_is_left_alo
     for _ in range(6):
         await asyncio.sleep(0.1)
         api.world.services.wakeups.notify("HN-1")
-    assert len(asked) == 1, "no hot loop, however often it is woken"
     async with asyncio.timeout(15):
         while (await api.job(issued["job_id"]))["state"] != "waiting":  # noqa: ASYNC110 - it is asked over HTTP
             await asyncio.sleep(0.05)
     broken[0] = False
-    (job,) = (await asyncio.wait_for(poll, 5))["jobs"]
-    assert (job["job_id"], job["fencing_token"]) == (issued["job_id"], 2)
-    assert len(asked) == 2
+    (job,) = (await asyncio.wait_for(poll, 30))["jobs"]
+    assert (job["job_id"], job["fencing_token"]) == (issued["job_id"], len(asked))
+    # Counted in pauses: on a busy machine the first may be over before the last wake-up.
+    assert len(asked) > 1
+    assert min(after - before for before, after in pairwise(at)) > 0.99, "no hot loop, however often it is woken"
 
 
 @pytest.mark.parametrize("error", [RenderError("Drawing failed: KeyError."), KeyError("a name")])
