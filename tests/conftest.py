@@ -14,7 +14,6 @@ import pwd
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -127,10 +126,9 @@ class Postgres:
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
             os.chown(folder, user.pw_uid, user.pw_gid)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        cluster = cls(folder, port)
+        from lab.processes import free_port  # who imports this module without pytest's paths needs no server
+
+        cluster = cls(folder, free_port())
         initdb = [_programs() / "initdb", "-D", folder / "data", "-U", "printsvc", "-A", "trust", "-E", "UTF8"]
         made = subprocess.run(
             [*cls._as_owner(), *initdb, "--no-locale", "--no-sync"], cwd="/", capture_output=True, text=True

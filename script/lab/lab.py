@@ -105,7 +105,7 @@ class Lab:
         """Return all that CUPS says of a job."""
         return dict(self.connection().getJobAttributes(job_id))
 
-    def wait_for_job(self, job_id: int, *states: int, timeout_s: float = 20.0) -> dict[str, Any]:
+    def wait_for_job(self, job_id: int, *states: int, timeout_s: float = 120.0) -> dict[str, Any]:
         """Return CUPS's attributes of a job as soon as its job-state (RFC 8011: 3 to 9) is one of `states`."""
         wait_until(lambda: self.job(job_id)["job-state"] in states, timeout_s, f"job {job_id} in {states}", poll_s=0.05)
         return self.job(job_id)

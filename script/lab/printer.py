@@ -125,12 +125,12 @@ class VirtualPrinter:
         printed = [event for event in self.truth() if event.event == "printed"]
         return [Page(self.home / "pages" / event.page, event.job_name, event.content_type) for event in printed]
 
-    def wait_for_pages(self, count: int, timeout_s: float = 20.0) -> list[Page]:
+    def wait_for_pages(self, count: int, timeout_s: float = 120.0) -> list[Page]:
         """Return the pages as soon as there are `count`; LabError when that takes longer."""
         wait_until(lambda: len(self.pages()) >= count, timeout_s, f"page {count} of printer {self.name}")
         return self.pages()
 
-    def wait_for(self, event: str, count: int = 1, timeout_s: float = 20.0) -> None:
+    def wait_for(self, event: str, count: int = 1, timeout_s: float = 120.0) -> None:
         """Return when the truth holds `count` of this event (`started`: a document has arrived whole)."""
         wait_until(
             lambda: sum(line.event == event for line in self.truth()) >= count,

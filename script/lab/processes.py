@@ -21,6 +21,8 @@ TAG = "PRINTSVC_LAB"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _REAPER = Path(__file__).with_name("reaper.py")
 
+_held: list[socket.socket] = []  # ports that were given out
+
 
 class ProcessSet:
     """Every process of one lab. `close()` ends them; a reaper does so when this process dies without it."""
@@ -70,10 +72,16 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback that nobody listens on, and that no other search finds while this process runs.
+
+    It stays bound here, without listening: who means to listen on it can (SO_REUSEADDR, as servers have it), also
+    again after a kill; to anybody else's port 0 it is taken.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    return int(held.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], bool], timeout_s: float, what: str, poll_s: float = 0.02) -> None:

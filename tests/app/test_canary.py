@@ -51,17 +51,20 @@ def test_no_personal_data_leaks(service: Service) -> None:
 
     # The renderer dies with the page in its hands, again and again.
     token = service.enrol(SITE)
-    stop = threading.Event()
+    stop, struck = threading.Event(), threading.Event()
 
     def kill() -> None:
-        while not stop.wait(0.02):
+        while not stop.is_set():
             for pid in service.workers():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            struck.set()
+            stop.wait(0.02)
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
+        assert struck.wait(60), "a renderer that is warm would have drawn the page before"
         status, leased = post({"journal_id": f"j-{SITE}", "capacity": 5, "wait_s": 0}, "/agent/v1/lease", by=token)
     finally:
         stop.set()

@@ -22,7 +22,7 @@ from printsvc.credential.trust import make_trust_list
 from printsvc.flows.verify import verify_file
 from printsvc.settings import read_settings
 
-LINES = 1500
+LINES = 4000
 
 
 @pytest.fixture(scope="module")

@@ -133,7 +133,7 @@ def test_pages_come_as_data_over_a_line_that_is_cut(opened: tuple[Stack, PoorLin
     stack, line = opened
     forms = stack.sites[SITE].agent.state_dir / "forms"
     wait_for(lambda: any(forms.glob("*.cbor")), "the compiled form")
-    time.sleep(4)  # a poll that was open before knew nothing of it
+    time.sleep(10)  # a poll that was open before knew nothing of it
     before = sum(line.bytes())
     answers = []
     for number in range(6):

@@ -195,7 +195,7 @@ def test_the_backend_is_ended_while_it_sends(lab: Lab, noise: Path, fault: str, 
     """CUPS's backend ends the document where it is, and the printer calls it a page: seen in a chaos run."""
     printer = lab.add_printer("a", (PWG,))
     queue = lab.add_queue("a", printer, once=once)
-    with PoorLine(printer.port, holds=8192) as line:
+    with PoorLine(printer.port, holds=8192, bits_per_s=8_000_000) as line:
         uri = f"ipp://localhost:{line.port}/ipp/print"
         lab.connection().setPrinterDevice("a", once_uri(uri) if once else uri)
         lab.submit(queue, noise, ATTEMPT)

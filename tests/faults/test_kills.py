@@ -65,7 +65,7 @@ def post(stack: Stack, count: int = DOSES) -> list[dict[str, Any]]:
     return answers
 
 
-def wait_for_sheets(stack: Stack, count: int, timeout_s: float = 30) -> None:
+def wait_for_sheets(stack: Stack, count: int, timeout_s: float = 300) -> None:
     deadline = time.monotonic() + timeout_s
     while stack.sheets() < count:
         assert time.monotonic() < deadline, f"{stack.sheets()} sheets of {count}"
@@ -77,7 +77,7 @@ def jobs(stack: Stack) -> list[dict[str, Any]]:
     return found
 
 
-def settled(stack: Stack, timeout_s: float = 60) -> Counter[str]:
+def settled(stack: Stack, timeout_s: float = 300) -> Counter[str]:
     """Return the states of all jobs once none is under way."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -187,7 +187,7 @@ def test_person_settles_what_nobody_knows(stack: Stack) -> None:
     stack.printers["site1-pdf"].behave(media_empty=True)
     raster.behave(sleep_s=4)
     answers = post(stack, 1)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while not [line for printer in stack.printers.values() for line in printer.truth()]:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -13,6 +13,7 @@ import cups
 import pikepdf
 import pytest
 from lab import PDF, Lab, VirtualPrinter
+from lab.processes import wait_until
 
 pytestmark = [
     pytest.mark.faults,
@@ -43,6 +44,11 @@ def document(tmp_path: Path) -> Path:
         pdf.add_blank_page(page_size=(595.2, 841.92))
         pdf.save(path)
     return path
+
+
+def wait_for_the_backend(lab: Lab) -> None:
+    """It leaves its mark before it does anything else, and waits for the printer from then on."""
+    wait_until((lab.cupsd.once_dir / ATTEMPT).is_symlink, 60, "the backend's first start")
 
 
 def kill_cupsd(lab: Lab, job_id: int) -> None:
@@ -187,7 +193,7 @@ def test_a_printer_that_is_off_gets_the_job_when_it_is_on_again(lab: Lab, docume
     queue = lab.add_queue("a", printer)
     printer.kill()
     job_id = lab.submit(queue, document, ATTEMPT)
-    time.sleep(1)
+    wait_for_the_backend(lab)
     printer.start()
     assert lab.wait_for_job(job_id, *FINAL)["job-state"] == COMPLETED
     assert len(printer.pages()) == 1
@@ -199,8 +205,7 @@ def test_a_job_canceled_before_a_byte_was_sent_stays_canceled(lab: Lab, document
     queue = lab.add_queue("a", printer)
     printer.kill()
     job_id = lab.submit(queue, document, ATTEMPT)
-    lab.wait_for_job(job_id, 5)
-    time.sleep(0.5)
+    wait_for_the_backend(lab)
     lab.connection().cancelJob(job_id)
     lab.wait_for_job(job_id, CANCELED)
     printer.start()
@@ -218,8 +223,7 @@ def test_a_wait_for_a_printer_that_is_off_ends_with_its_backend(lab: Lab, docume
     queue = lab.add_queue("a", printer)
     printer.kill()
     job_id = lab.submit(queue, document, ATTEMPT)
-    lab.wait_for_job(job_id, 5)
-    time.sleep(0.5)
+    wait_for_the_backend(lab)
     fault(lab, job_id)
     # After a restart CUPS may take the job up by itself or leave it pending; too late a release is an error.
     with contextlib.suppress(cups.IPPError):
@@ -238,8 +242,7 @@ def test_cupsd_killed_while_the_printer_is_off_leaves_it_to_the_first_start(lab:
     queue = lab.add_queue("a", printer)
     printer.kill()
     job_id = lab.submit(queue, document, ATTEMPT)
-    lab.wait_for_job(job_id, 5)
-    time.sleep(0.5)
+    wait_for_the_backend(lab)
     kill_cupsd(lab, job_id)
     assert lab.wait_for_job(job_id, *FINAL)["job-state"] == CANCELED
     printer.start()

@@ -136,9 +136,9 @@ def test_an_aborted_job_leaves_no_page(lab: Lab, document: Path) -> None:
 def test_a_power_cut_takes_the_page_with_it_and_the_port_stays(lab: Lab, document: Path) -> None:
     printer = lab.add_printer("p", (PDF,))
     queue = lab.add_queue("p", printer)
-    printer.behave(sleep_s=1)
+    printer.behave(media_empty=True)
     lab.submit(queue, document, "ps-cut-1-1")
-    printer.wait_for("started")
+    printer.wait_for("media-empty")
     uri = printer.uri
     printer.kill()
     time.sleep(1.2)

@@ -40,8 +40,9 @@ def test_while_a_job_prints_nothing_is_done_that_prints_it_again(lab: Any, docum
     connection, printer = lab.connection(), lab.printers["plain"]
     printer.behave(media_empty=True)
     before = len(printer.pages())
+    empty_before = sum(one.event == "media-empty" for one in printer.truth())
     active = lab.submit(lab.queues["plain"], document, "somebody's letter")
-    printer.wait_for("media-empty", sum(one.event == "media-empty" for one in printer.truth()) + 1)
+    printer.wait_for("media-empty", empty_before + 1)
     for refused in (
         lambda: admin.disable(connection, "plain"),
         lambda: admin.enable(connection, "plain"),

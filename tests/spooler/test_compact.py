@@ -59,7 +59,8 @@ def made_up_page() -> dict[str, Any]:
 SAMPLE = made_up_page()
 DIGEST = "ab" * 32
 
-MOMENTS = st.datetimes(timezones=st.just(UTC)).filter(lambda moment: 1970 < moment.year < 2100)
+FIRST, LAST = (datetime(year, 1, 1) for year in (1971, 2099))  # noqa: DTZ001 - hypothesis wants them without a zone
+MOMENTS = st.datetimes(FIRST, LAST, timezones=st.just(UTC))
 HEX = st.binary(min_size=4, max_size=40).map(bytes.hex)
 TEXTS = st.one_of(st.text(max_size=30), HEX, HEX.map(str.upper), st.just("HC1:" + "A" * 20), st.just(SAMPLE["qr"]))
 JSON = st.recursive(

@@ -153,7 +153,7 @@ async def test_what_a_printer_answers(replies: list[bytes], expected: object) ->
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    printers = Printers(timeout_s=2)
+    printers = Printers(timeout_s=60)
     try:
         uri = f"ipp://127.0.0.1:{runner.addresses[0][1]}/ipp/print"
         assert await printers.ask(uri, "ps-x-1-1") == expected

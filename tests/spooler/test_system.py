@@ -228,7 +228,7 @@ def test_second_agent_on_the_same_journal_refuses_to_start(agent: AgentProcess, 
     agent.start()
     service.wait(lambda: bool(service.leases))
     second = subprocess.run(
-        [sys.executable, "-m", "spooler", "run"], env=agent.environment, check=False, capture_output=True, timeout=20
+        [sys.executable, "-m", "spooler", "run"], env=agent.environment, check=False, capture_output=True, timeout=120
     )
     assert second.returncode == 1
     assert b"Another agent" in second.stderr

