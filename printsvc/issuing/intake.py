@@ -203,7 +203,8 @@ def _person(shape: PersonIn, dose: InjectionIn, now: datetime, values: ValueSets
         sex=shape.sex,
         nationality=shape.nationality,
         id_type=shape.id_type,
-        id_number=re.sub(r"\s", "", number).upper() if number else None,
+        # Eight Greek letters are no longer composed once they are capitals; what is stored is read again as it is.
+        id_number=unicodedata.normalize("NFC", re.sub(r"\s", "", number).upper()) if number else None,
         phone=phone,
         address=_text(shape.address, "/person/address", problems),
     )

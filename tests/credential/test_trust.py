@@ -72,6 +72,7 @@ def test_no_certificate(der: bytes) -> None:
     assert parse_der_base64(base64.b64encode(der).decode()) == der
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length must be")
 @given(st.data())
 def test_an_altered_certificate_is_read_or_refused(country: Any, data: st.DataObject) -> None:
     der = bytearray(country.signer.certificate)

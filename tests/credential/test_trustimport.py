@@ -546,6 +546,7 @@ def test_pins_are_read_or_refused(world: World) -> None:
 damage = st.lists(st.tuples(st.integers(0, 2**32), st.integers(0, 255)), min_size=1, max_size=3)
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length must be")
 @settings(max_examples=60, deadline=None)
 @given(changes=damage)
 def test_a_damaged_list_is_refused_or_says_the_same(world: World, changes: list[tuple[int, int]]) -> None:

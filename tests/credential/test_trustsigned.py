@@ -122,6 +122,7 @@ def test_algorithm_none_is_no_signature(country: Any, signed: bytes) -> None:
     assert refused(head + b"." + payload + b".", pins=[country.csca], now=country.now) == [("/alg", "not_a_list")]
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number", "ignore:Attribute's length must be")
 @settings(max_examples=100, deadline=None)
 @given(place=st.integers(0, 2**32), difference=st.integers(1, 255))
 def test_a_damaged_list_is_refused(country: Any, signed: bytes, place: int, difference: int) -> None:

@@ -388,6 +388,13 @@ def test_a_good_event_is_read_and_comes_back_from_the_store_unchanged(document: 
     assert parse_event(stored, now=NOW) == event
 
 
+@pytest.mark.parametrize("letter", "\u0390\u03b0\u1fd2\u1fd3\u1fd7\u1fe2\u1fe3\u1fe7")
+def test_a_number_that_no_longer_is_composed_as_capitals_may_be_sent_again(letter: str) -> None:
+    event = parse_event(changed("/person/id_number", letter), now=NOW)
+    assert event.person.id_number == unicodedata.normalize("NFC", letter.upper())
+    assert parse_event(json.loads(json.dumps(event_to_document(event))), now=NOW) == event
+
+
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["VN", "2021-10-30", "none"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
